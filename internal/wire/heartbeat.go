@@ -1,0 +1,167 @@
+package wire
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// DefaultCapacity is assumed of a server that does not say (protocol, Heartbeat).
+const DefaultCapacity = 4
+
+// Document is the JSON:API envelope of every request and answer.
+type Document[A any] struct {
+	Data Resource[A] `json:"data"`
+	Meta *Meta       `json:"meta,omitempty"`
+}
+
+// Resource is the JSON:API resource in an envelope.
+type Resource[A any] struct {
+	Type       string `json:"type"`
+	ID         string `json:"id,omitempty"`
+	Attributes A      `json:"attributes"`
+}
+
+// Heartbeat is what a prerender server says of itself; it is its registration too.
+type Heartbeat struct {
+	URL              string             `json:"url"`
+	Instance         string             `json:"instance,omitempty"`
+	Capacity         int                `json:"capacity"`
+	Status           string             `json:"status"` // "draining", else active
+	WarmedAffinities []string           `json:"warmedAffinities"`
+	AffinityVacancy  map[string]Vacancy `json:"affinityVacancy"`
+	HostShell        HostShell          `json:"hostShell"`
+}
+
+// Draining reports whether the server takes no more work.
+func (h *Heartbeat) Draining() bool { return h.Status == StatusDraining }
+
+// Vacancy says whether an affinity's pages could take work now.
+type Vacancy struct {
+	Idle               bool `json:"idle"`
+	TabCount           int  `json:"tabCount"`
+	MaxPendingPriority *int `json:"maxPendingPriority,omitempty"`
+}
+
+// HostShell is where a server stands: the release it has heard of, the token
+// it may move existing pages to, and what its pages are now.
+type HostShell struct {
+	Release uint64              `json:"release"`
+	Desired words.Token         `json:"desired"`
+	Pages   map[words.Token]int `json:"pages"`
+	Phase   words.Phase         `json:"phase,omitempty"`
+	Detail  string              `json:"detail,omitempty"`
+}
+
+// ParseHeartbeat reads a heartbeat's body. Malformed entries are dropped, not
+// the heartbeat; the URL alone is required, and is returned normalised.
+func ParseHeartbeat(body []byte) (Heartbeat, error) {
+	var doc struct {
+		Data struct {
+			Attributes map[string]json.RawMessage `json:"attributes"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &doc); err != nil {
+		return Heartbeat{}, fault.Wrap(fault.Invalid, err, "Invalid JSON body")
+	}
+	attributes := doc.Data.Attributes
+	h := Heartbeat{Capacity: DefaultCapacity, Status: "active", AffinityVacancy: map[string]Vacancy{}}
+	h.HostShell.Pages = map[words.Token]int{}
+
+	raw, ok := read[string](attributes["url"])
+	if ok {
+		h.URL, ok = NormalizeURL(raw)
+	}
+	if !ok {
+		return Heartbeat{}, fault.New(fault.Invalid, "URL is required")
+	}
+	h.Instance, _ = read[string](attributes["instance"])
+	if n, ok := read[int](attributes["capacity"]); ok && n >= 0 {
+		h.Capacity = n
+	}
+	if s, _ := read[string](attributes["status"]); s == StatusDraining {
+		h.Status = s
+	}
+	if items, ok := read[[]json.RawMessage](attributes["warmedAffinities"]); ok {
+		h.WarmedAffinities = []string{}
+		for _, item := range items {
+			if key, ok := read[string](item); ok && key != "" {
+				h.WarmedAffinities = append(h.WarmedAffinities, key)
+			}
+		}
+	}
+	vacancies, _ := read[map[string]json.RawMessage](attributes["affinityVacancy"])
+	for key, item := range vacancies {
+		var v struct {
+			Idle               *bool `json:"idle"`
+			TabCount           *int  `json:"tabCount"`
+			MaxPendingPriority *int  `json:"maxPendingPriority"`
+		}
+		if json.Unmarshal(item, &v) != nil || v.Idle == nil || v.TabCount == nil || *v.TabCount < 0 {
+			continue
+		}
+		if v.MaxPendingPriority != nil && *v.MaxPendingPriority < 0 {
+			continue
+		}
+		h.AffinityVacancy[key] = Vacancy{Idle: *v.Idle, TabCount: *v.TabCount, MaxPendingPriority: v.MaxPendingPriority}
+	}
+	h.HostShell = readHostShell(attributes["hostShell"])
+	return h, nil
+}
+
+func readHostShell(raw json.RawMessage) HostShell {
+	shell := HostShell{Pages: map[words.Token]int{}}
+	fields, _ := read[map[string]json.RawMessage](raw)
+	shell.Release, _ = read[uint64](fields["release"])
+	if s, ok := read[string](fields["desired"]); ok {
+		shell.Desired, _ = words.ParseToken(s)
+	}
+	if s, ok := read[string](fields["phase"]); ok {
+		shell.Phase = words.Phase(s)
+	}
+	shell.Detail, _ = read[string](fields["detail"])
+	pages, _ := read[map[string]json.RawMessage](fields["pages"])
+	for key, item := range pages {
+		token, err := words.ParseToken(key)
+		if n, ok := read[int](item); ok && n > 0 && err == nil {
+			shell.Pages[token] = n
+		}
+	}
+	return shell
+}
+
+// read decodes one JSON value; ok is false when it is absent, null or of
+// another type.
+func read[T any](raw json.RawMessage) (v T, ok bool) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return v, false
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		var zero T
+		return zero, false
+	}
+	return v, true
+}
+
+// NormalizeURL lower-cases scheme and host and drops the default port, user,
+// query, fragment and one trailing slash. ok is false for anything but an
+// absolute http or https URL.
+func NormalizeURL(s string) (normalized string, ok bool) {
+	u, err := url.Parse(strings.TrimSpace(s))
+	if err != nil || u.Hostname() == "" {
+		return "", false
+	}
+	u.Scheme = strings.ToLower(u.Scheme)
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return "", false
+	}
+	u.Host = strings.ToLower(u.Host)
+	if port := u.Port(); port == "80" && u.Scheme == "http" || port == "443" && u.Scheme == "https" {
+		u.Host = strings.TrimSuffix(u.Host, ":"+port)
+	}
+	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
+	return strings.TrimSuffix(u.String(), "/"), true
+}

@@ -1,0 +1,116 @@
+package wire
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// Report is what a realm server says of the shell it serves.
+type Report struct {
+	Hash         words.Token  `json:"hash"`
+	Source       words.Source `json:"source,omitempty"`
+	Reporter     string       `json:"reporter,omitempty"` // stable name of the realm server
+	Since        time.Time    `json:"since,omitzero"`     // when it began to serve Hash
+	Realms       []string     `json:"realms,omitempty"`   // base URLs it serves
+	DeploymentID string       `json:"deploymentId,omitempty"`
+	State        string       `json:"state,omitempty"` // "candidate" under gated promotion
+}
+
+// ParseReport reads a report's body. Only the hash is required; other
+// malformed fields count as absent.
+func ParseReport(body []byte) (Report, error) {
+	var doc struct {
+		Data struct {
+			Attributes map[string]json.RawMessage `json:"attributes"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &doc); err != nil {
+		return Report{}, fault.Wrap(fault.Invalid, err, "Invalid JSON body")
+	}
+	attributes := doc.Data.Attributes
+	hash, _ := read[string](attributes["hash"])
+	token, err := words.ParseToken(hash)
+	if err != nil {
+		return Report{}, fault.New(fault.Invalid, "%s", err)
+	}
+	r := Report{Hash: token}
+	if s, ok := read[string](attributes["source"]); ok {
+		switch source := words.Source(s); source {
+		case words.SourceBoot, words.SourcePresence, words.SourceDeployment, words.SourceOperator:
+			r.Source = source
+		}
+	}
+	r.Reporter, _ = read[string](attributes["reporter"])
+	r.Since, _ = read[time.Time](attributes["since"])
+	r.DeploymentID, _ = read[string](attributes["deploymentId"])
+	r.State, _ = read[string](attributes["state"])
+	realms, _ := read[[]string](attributes["realms"])
+	for _, realm := range realms {
+		if u, ok := NormalizeURL(realm); ok {
+			r.Realms = append(r.Realms, u)
+		}
+	}
+	return r, nil
+}
+
+// Releases is the answer of GET /host-shell.
+type Releases struct {
+	Current   *ReleaseView   `json:"current"`
+	History   []ReleaseView  `json:"history"` // newest first
+	Reporters []ReporterView `json:"reporters"`
+}
+
+// ReleaseView is a release as GET /host-shell shows it.
+type ReleaseView = words.Release
+
+// ReporterView is what one realm server serves.
+type ReporterView struct {
+	Name       string      `json:"name"`
+	Token      words.Token `json:"token"`
+	Since      time.Time   `json:"since,omitzero"`
+	LastSeenAt time.Time   `json:"lastSeenAt"`
+	Behind     bool        `json:"behind"`
+	Realms     []string    `json:"realms"`
+}
+
+// RolloutPhase is where the fleet stands.
+type RolloutPhase string
+
+// The phases of GET /rollout.
+const (
+	RolloutNone     RolloutPhase = "none"
+	RolloutCanary   RolloutPhase = "canary"
+	RolloutRolling  RolloutPhase = "rolling"
+	RolloutWaiting  RolloutPhase = "waiting"
+	RolloutPaused   RolloutPhase = "paused"
+	RolloutComplete RolloutPhase = "complete"
+	RolloutFailed   RolloutPhase = "failed"
+)
+
+// Rollout is the answer of GET /rollout.
+type Rollout struct {
+	Release    RolloutRelease  `json:"release"`
+	Phase      RolloutPhase    `json:"phase"`
+	Detail     string          `json:"detail"`
+	StartedAt  time.Time       `json:"startedAt,omitzero"`
+	FinishedAt time.Time       `json:"finishedAt,omitzero"`
+	Servers    []RolloutServer `json:"servers"`
+}
+
+// RolloutRelease is the release a rollout is about.
+type RolloutRelease struct {
+	Sequence uint64      `json:"sequence"`
+	Token    words.Token `json:"token"`
+}
+
+// RolloutServer is one prerender server's part in a rollout.
+type RolloutServer struct {
+	URL       string              `json:"url"`
+	Phase     words.Phase         `json:"phase"`
+	Permitted bool                `json:"permitted"`
+	Pages     map[words.Token]int `json:"pages"`
+	Detail    string              `json:"detail"`
+}
