@@ -1,0 +1,355 @@
+// Package pool decides what a prerender server's warm pages do: which page a
+// render gets, which page is warmed, which is closed, and how a recycle moves
+// all of them to another release. It is a pure state machine: every method
+// takes what happened and when, and returns what to do about it. The caller
+// carries that out and tells the pool how it went.
+//
+// A page is of one release for its life. While an old page and its replacement
+// both live, the pool holds one page more than its size; no page that renders
+// is ever closed.
+package pool
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// PageID names a page for the life of the pool; never used twice.
+type PageID uint64
+
+// RequestID names a request for a page; the caller chooses it, once.
+type RequestID uint64
+
+// Owner is what a page is kept for. Pages are never shared between owners, so
+// neither affinities nor credentials ever meet in a browser context. The zero
+// Owner is that of a standby.
+type Owner struct {
+	Affinity words.Affinity
+	AuthHash string // "" without credentials
+}
+
+// Options are the pool's bounds. Zero fields take the defaults in brackets.
+type Options struct {
+	// Size is how many pages are kept warm [4].
+	Size int
+	// Surge is how many pages more there may be while pages are replaced [1].
+	// Each costs the memory of a page; more make a recycle shorter.
+	Surge int
+	// Warming is how many pages are warmed at a time [1]: warming is bound by
+	// the processor, and two at once delay the first that callers wait for.
+	Warming int
+	// Queue is how many requests may wait for a page [64].
+	Queue int
+}
+
+func (o Options) withDefaults() Options {
+	o.Size = cmp.Or(max(o.Size, 0), 4)
+	o.Surge = cmp.Or(max(o.Surge, 0), 1)
+	o.Warming = cmp.Or(max(o.Warming, 0), 1)
+	o.Queue = cmp.Or(max(o.Queue, 0), 64)
+	return o
+}
+
+// Request asks for a page.
+type Request struct {
+	ID       RequestID
+	Owner    Owner
+	Priority int
+	// Pin is the token the page must have; "" takes any.
+	Pin words.Token
+	// Current wants a page of the newest release heard, whatever it is by then.
+	Current bool
+	// Isolated wants a page that nobody used and nobody will use again.
+	Isolated bool
+	// Deadline is when waiting for a page is no longer worth it.
+	Deadline time.Time
+
+	order int // of arrival, among equals
+}
+
+type state int
+
+const (
+	warming state = iota
+	idle
+	busy
+)
+
+type page struct {
+	id       PageID
+	state    state
+	token    words.Token // of its document; "" while warming
+	owner    Owner
+	request  RequestID // that it is busy with
+	lastUsed time.Time
+	uses     int
+	purpose  purpose     // what it was warmed for
+	pin      words.Token // with forPin: the token it must have
+	isolated bool        // closed after its one use
+	retiring bool        // takes no more work, closed once idle
+}
+
+// purpose is what a page is warmed for; each has its own backoff, so that a
+// pin that nothing can satisfy delays no other warm-up.
+type purpose int
+
+const (
+	forStock   purpose = iota // to have Size pages
+	forRecycle                // to replace a page that is behind
+	forPin                    // for a request that needs one token
+	purposes
+)
+
+// backoff is the state of warm-ups that did not succeed.
+type backoff struct {
+	failures int       // in a row
+	waits    int       // in a row for which the host served an old shell
+	retryAt  time.Time // none begins before
+	detail   string    // why the last one did not succeed
+}
+
+// ActionKind is what the caller has to do.
+type ActionKind int
+
+// The kinds of action.
+const (
+	// Warm: open page Page on a shell that [Pool.Accepts] says yes to, then
+	// call Warmed or WarmFailed.
+	Warm ActionKind = iota
+	// Close: close page Page. It is out of the pool already; nobody waits.
+	Close
+	// Grant: give page Page to request Request, then call Done or Gone.
+	Grant
+	// Refuse: tell request Request that there is no page for it in time.
+	Refuse
+)
+
+// Action is one thing to do. Actions are carried out in any order.
+type Action struct {
+	Kind    ActionKind
+	Page    PageID
+	Request RequestID
+	Owner   Owner // of a granted page
+	Reused  bool  // the granted page served this owner before
+	Evicted bool  // another owner's page was closed for this request
+	Full    bool  // refused because the queue is full, not because of time
+}
+
+// Pool is the state machine. It is not safe for concurrent use: its caller
+// holds a lock around every call.
+type Pool struct {
+	options  Options
+	pages    map[PageID]*page
+	queue    []*Request // sorted: priority, then arrival
+	evicted  map[RequestID]bool
+	nextPage PageID
+	arrivals int
+	draining bool
+
+	current   words.Release // newest heard: Sequence and Token only
+	permitted words.Token
+	sequences map[words.Token]uint64 // of each token heard as a release
+
+	backoff [purposes]backoff
+}
+
+// New returns an empty pool; the first Tick starts its warm-ups.
+func New(options Options) *Pool {
+	return &Pool{
+		options:   options.withDefaults(),
+		pages:     map[PageID]*page{},
+		evicted:   map[RequestID]bool{},
+		sequences: map[words.Token]uint64{},
+	}
+}
+
+// Learn tells of a release. One older than the newest heard changes nothing.
+func (p *Pool) Learn(now time.Time, sequence uint64, token words.Token) []Action {
+	if sequence <= p.current.Sequence {
+		return nil
+	}
+	p.current = words.Release{Sequence: sequence, Token: token}
+	p.sequences[token] = sequence
+	p.forgetOldTokens()
+	p.retryNow()
+	return p.schedule(now)
+}
+
+// Permit tells the token that existing pages may move to now. A release older
+// than the one already permitted changes nothing: orders may overtake each other.
+func (p *Pool) Permit(now time.Time, token words.Token) []Action {
+	if token == p.permitted || token == "" || p.sequence(token) < p.sequence(p.permitted) {
+		return nil
+	}
+	p.permitted = token
+	p.retryNow()
+	return p.schedule(now)
+}
+
+// Submit asks for a page: granted now, later, or refused.
+func (p *Pool) Submit(now time.Time, r Request) []Action {
+	if p.draining || len(p.queue) >= p.options.Queue || !now.Before(r.Deadline) {
+		return []Action{{Kind: Refuse, Request: r.ID, Full: now.Before(r.Deadline)}}
+	}
+	p.arrivals++
+	r.order = p.arrivals
+	at, _ := slices.BinarySearchFunc(p.queue, &r, func(a, b *Request) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.order, b.order))
+	})
+	p.queue = slices.Insert(p.queue, at, &r)
+	return p.schedule(now)
+}
+
+// Cancel takes back a request that was not granted yet.
+func (p *Pool) Cancel(now time.Time, id RequestID) []Action {
+	p.dequeue(id)
+	return p.schedule(now)
+}
+
+// Warmed tells that a page is warm and of which token its document is.
+func (p *Pool) Warmed(now time.Time, id PageID, token words.Token) []Action {
+	pg, ok := p.pages[id]
+	if !ok || pg.state != warming {
+		return []Action{{Kind: Close, Page: id}} // given up meanwhile
+	}
+	pg.state, pg.token, pg.lastUsed = idle, token, now
+	p.backoff[pg.purpose] = backoff{}
+	return p.schedule(now)
+}
+
+// Backoff bounds of warm-ups that did not succeed. The first retry is quick
+// because most hosts are back within a second; the last is often enough that a
+// host's recovery is noticed while somebody watches.
+const (
+	backoffMin = 250 * time.Millisecond
+	backoffMax = 5 * time.Second
+)
+
+// WarmFailed tells that a page could not be warmed, and why. waiting says that
+// nothing is broken: the host still serves an old shell, and is asked again.
+func (p *Pool) WarmFailed(now time.Time, id PageID, detail string, waiting bool) []Action {
+	pg, ok := p.pages[id]
+	if !ok || pg.state != warming {
+		return nil
+	}
+	delete(p.pages, id)
+	b := &p.backoff[pg.purpose]
+	if waiting {
+		b.waits++
+	} else {
+		b.failures++
+	}
+	b.detail = detail
+	b.retryAt = now.Add(min(backoffMax, backoffMin<<min(b.failures+b.waits-1, 10)))
+	return p.schedule(now)
+}
+
+// Done tells that a granted page has finished its render. A page that is not
+// reusable is closed and replaced.
+func (p *Pool) Done(now time.Time, id PageID, reusable bool) []Action {
+	pg, ok := p.pages[id]
+	if !ok || pg.state != busy {
+		return nil // gone meanwhile
+	}
+	pg.state, pg.lastUsed, pg.request = idle, now, 0
+	pg.uses++
+	var actions []Action
+	if !reusable || pg.retiring || pg.isolated || p.draining {
+		actions = p.close(pg)
+	}
+	return append(actions, p.schedule(now)...)
+}
+
+// Gone tells that a page died by itself. Its render, if any, is the caller's
+// to submit again.
+func (p *Pool) Gone(now time.Time, id PageID) []Action {
+	pg, ok := p.pages[id]
+	if !ok {
+		return nil
+	}
+	return append(p.close(pg), p.schedule(now)...)
+}
+
+// Tick lets time pass: requests past their deadline are refused, warm-ups that
+// waited begin.
+func (p *Pool) Tick(now time.Time) []Action {
+	var actions []Action
+	for _, r := range slices.Clone(p.queue) {
+		if !now.Before(r.Deadline) {
+			p.dequeue(r.ID)
+			actions = append(actions, Action{Kind: Refuse, Request: r.ID})
+		}
+	}
+	return append(actions, p.schedule(now)...)
+}
+
+// Drain closes idle pages, refuses what waits, and takes no more work.
+func (p *Pool) Drain(now time.Time) []Action {
+	p.draining = true
+	var actions []Action
+	for _, r := range p.queue {
+		actions = append(actions, Action{Kind: Refuse, Request: r.ID, Full: true})
+	}
+	p.queue = nil
+	for _, pg := range p.sorted() {
+		if pg.state != busy {
+			actions = append(actions, p.close(pg)...)
+		}
+	}
+	return actions
+}
+
+// NextTick is when Tick must be called at the latest; ok is false when nothing
+// waits for time.
+func (p *Pool) NextTick(now time.Time) (at time.Time, ok bool) {
+	for _, b := range p.backoff {
+		if b.retryAt.After(now) && (!ok || b.retryAt.Before(at)) {
+			at, ok = b.retryAt, true
+		}
+	}
+	for _, r := range p.queue {
+		if !ok || r.Deadline.Before(at) {
+			at, ok = r.Deadline, true
+		}
+	}
+	return at, ok
+}
+
+func (p *Pool) dequeue(id RequestID) {
+	p.queue = slices.DeleteFunc(p.queue, func(r *Request) bool { return r.ID == id })
+	delete(p.evicted, id)
+}
+
+func (p *Pool) close(pg *page) []Action {
+	delete(p.pages, pg.id)
+	return []Action{{Kind: Close, Page: pg.id}}
+}
+
+func (p *Pool) retryNow() {
+	p.backoff = [purposes]backoff{}
+}
+
+// forgetOldTokens bounds what is remembered of history: tokens that no page
+// has and that are far behind need no order any more.
+func (p *Pool) forgetOldTokens() {
+	const remembered = 64
+	for token, sequence := range p.sequences {
+		if sequence+remembered < p.current.Sequence && !slices.ContainsFunc(p.sorted(), func(pg *page) bool { return pg.token == token }) {
+			delete(p.sequences, token)
+		}
+	}
+}
+
+// sorted are the pages in the order they were made, so that decisions do not
+// depend on the order of a map.
+func (p *Pool) sorted() []*page {
+	pages := make([]*page, 0, len(p.pages))
+	for _, pg := range p.pages {
+		pages = append(pages, pg)
+	}
+	slices.SortFunc(pages, func(a, b *page) int { return cmp.Compare(a.id, b.id) })
+	return pages
+}

@@ -1,0 +1,324 @@
+package pool_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/rewarm/rewarm/internal/pool"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// world carries out the pool's actions as a browser and callers would, and
+// judges each of them.
+type world struct {
+	t        *rapid.T
+	pool     *pool.Pool
+	now      time.Time
+	options  pool.Options
+	host     words.Token // what /_standby serves
+	sequence uint64
+	release  words.Token // newest the pool has heard of
+	permit   words.Token
+	warming  map[pool.PageID]bool
+	open     map[pool.PageID]words.Token
+	owner    map[pool.PageID]pool.Owner
+	busy     map[pool.PageID]pool.RequestID
+	closed   map[pool.PageID]bool
+	asked    map[pool.RequestID]pool.Request
+	answered map[pool.RequestID]bool
+	next     pool.RequestID
+	closes   int
+}
+
+func newWorld(t *rapid.T) *world {
+	options := pool.Options{
+		Size: rapid.IntRange(1, 5).Draw(t, "size"), Surge: rapid.IntRange(1, 2).Draw(t, "surge"),
+		Warming: rapid.IntRange(1, 2).Draw(t, "warming"), Queue: 16,
+	}
+	return &world{
+		t: t, pool: pool.New(options), options: options, now: time.Unix(1e9, 0), host: "r1",
+		warming: map[pool.PageID]bool{}, open: map[pool.PageID]words.Token{}, owner: map[pool.PageID]pool.Owner{},
+		busy: map[pool.PageID]pool.RequestID{}, closed: map[pool.PageID]bool{},
+		asked: map[pool.RequestID]pool.Request{}, answered: map[pool.RequestID]bool{},
+	}
+}
+
+func (w *world) do(actions []pool.Action) {
+	for _, a := range actions {
+		switch a.Kind {
+		case pool.Warm:
+			w.warming[a.Page] = true
+		case pool.Close:
+			if _, rendering := w.busy[a.Page]; rendering {
+				w.t.Fatalf("page %d was closed while it renders", a.Page)
+			}
+			w.closes++
+			w.closed[a.Page] = true
+			delete(w.open, a.Page)
+			delete(w.warming, a.Page)
+		case pool.Grant:
+			w.grant(a)
+		case pool.Refuse:
+			w.answer(a.Request)
+		}
+	}
+	if n := len(w.open) + len(w.warming); n > w.options.Size+2*w.options.Surge {
+		w.t.Fatalf("%d pages at once, size %d surge %d", n, w.options.Size, w.options.Surge)
+	}
+}
+
+func (w *world) grant(a pool.Action) {
+	r := w.asked[a.Request]
+	token, isOpen := w.open[a.Page]
+	if !isOpen || w.closed[a.Page] {
+		w.t.Fatalf("request %d was granted page %d, which is not open", a.Request, a.Page)
+	}
+	if other, rendering := w.busy[a.Page]; rendering {
+		w.t.Fatalf("page %d was granted to %d while it renders %d", a.Page, a.Request, other)
+	}
+	if r.Pin != "" && token != r.Pin {
+		w.t.Fatalf("request pinned to %s got a page of %s", r.Pin, token)
+	}
+	if owner, owned := w.owner[a.Page]; owned && owner != r.Owner {
+		w.t.Fatalf("a page of %v was given to %v", owner, r.Owner)
+	}
+	w.owner[a.Page], w.busy[a.Page] = r.Owner, a.Request
+	w.answer(a.Request)
+}
+
+func (w *world) answer(id pool.RequestID) {
+	if w.answered[id] {
+		w.t.Fatalf("request %d was answered twice", id)
+	}
+	w.answered[id] = true
+}
+
+func (w *world) finishWarmUp(id pool.PageID) {
+	delete(w.warming, id)
+	if !w.pool.Accepts(id, w.host) {
+		w.do(w.pool.WarmFailed(w.now, id, "old shell", true))
+		return
+	}
+	w.open[id] = w.host
+	w.do(w.pool.Warmed(w.now, id, w.host))
+}
+
+func (w *world) finishRender(id pool.PageID, reusable bool) {
+	delete(w.busy, id)
+	w.do(w.pool.Done(w.now, id, reusable))
+}
+
+func (w *world) submit(pin words.Token, owner pool.Owner, isolated bool, priority int) {
+	w.next++
+	r := pool.Request{ID: w.next, Owner: owner, Pin: pin, Isolated: isolated, Priority: priority, Deadline: w.now.Add(time.Minute)}
+	w.asked[r.ID] = r
+	w.do(w.pool.Submit(w.now, r))
+}
+
+func (w *world) pass(d time.Duration) {
+	w.now = w.now.Add(d)
+	w.do(w.pool.Tick(w.now))
+}
+
+// settle lets everything that is under way finish until nothing happens.
+func (w *world) settle() {
+	for range 200 {
+		for _, id := range slices.Sorted(maps.Keys(w.warming)) {
+			w.finishWarmUp(id)
+		}
+		for _, id := range slices.Sorted(maps.Keys(w.busy)) {
+			w.finishRender(id, true)
+		}
+		w.pass(time.Second)
+	}
+}
+
+func owners(t *rapid.T) pool.Owner {
+	return pool.Owner{
+		Affinity: words.Affinity{Type: words.AffinityRealm, Value: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "realm")},
+		AuthHash: rapid.SampledFrom([]string{"", "", "x"}).Draw(t, "auth"),
+	}
+}
+
+// Invariants 2, 3 and 4 over random schedules: whatever happens in whatever
+// order, no page that renders is closed, no page is shared, no pin is broken,
+// and in the end there are exactly as many pages as there should be, all of the
+// release that the host serves.
+func TestModelConvergesAndLosesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.do(w.pool.Tick(w.now))
+		t.Repeat(map[string]func(*rapid.T){
+			"host switches": func(t *rapid.T) { w.host = words.Token(fmt.Sprintf("r%d", rapid.IntRange(1, 6).Draw(t, "release"))) },
+			"release is heard": func(t *rapid.T) {
+				w.sequence++
+				w.release = words.Token(fmt.Sprintf("r%d", rapid.IntRange(1, 6).Draw(t, "release")))
+				w.do(w.pool.Learn(w.now, w.sequence, w.release))
+			},
+			"late release is ignored": func(*rapid.T) {
+				if w.sequence > 1 {
+					w.do(w.pool.Learn(w.now, w.sequence-1, "r9"))
+				}
+			},
+			"permitted": func(*rapid.T) { w.permit = w.release; w.do(w.pool.Permit(w.now, w.release)) },
+			"submit": func(t *rapid.T) {
+				pin := rapid.SampledFrom([]words.Token{"", "", "", w.release, w.host, "bogus"}).Draw(t, "pin")
+				w.submit(pin, owners(t), rapid.Bool().Draw(t, "isolated"), rapid.IntRange(0, 2).Draw(t, "priority"))
+			},
+			"cancel": func(t *rapid.T) {
+				id := pool.RequestID(rapid.IntRange(1, 1+int(w.next)).Draw(t, "request"))
+				if _, asked := w.asked[id]; asked && !w.answered[id] {
+					w.answered[id] = true
+					w.do(w.pool.Cancel(w.now, id))
+				}
+			},
+			"warm-up ends": func(t *rapid.T) {
+				if ids := slices.Sorted(maps.Keys(w.warming)); len(ids) > 0 {
+					w.finishWarmUp(rapid.SampledFrom(ids).Draw(t, "page"))
+				}
+			},
+			"warm-up fails": func(t *rapid.T) {
+				if ids := slices.Sorted(maps.Keys(w.warming)); len(ids) > 0 {
+					id := rapid.SampledFrom(ids).Draw(t, "page")
+					delete(w.warming, id)
+					w.do(w.pool.WarmFailed(w.now, id, "broken", false))
+				}
+			},
+			"render ends": func(t *rapid.T) {
+				if ids := slices.Sorted(maps.Keys(w.busy)); len(ids) > 0 {
+					w.finishRender(rapid.SampledFrom(ids).Draw(t, "page"), rapid.Bool().Draw(t, "reusable"))
+				}
+			},
+			"page dies": func(t *rapid.T) {
+				if ids := slices.Sorted(maps.Keys(w.open)); len(ids) > 0 {
+					id := rapid.SampledFrom(ids).Draw(t, "page")
+					delete(w.busy, id)
+					w.do(w.pool.Gone(w.now, id))
+				}
+			},
+			"time passes": func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 20000).Draw(t, "ms")) * time.Millisecond) },
+		})
+
+		w.sequence++
+		w.release = "final"
+		w.host = "final"
+		w.do(w.pool.Learn(w.now, w.sequence, "final"))
+		w.do(w.pool.Permit(w.now, "final"))
+		w.settle()
+		if len(w.open) != w.options.Size || len(w.warming) != 0 {
+			t.Fatalf("%d open and %d warming pages in the end, want %d and 0: %+v", len(w.open), len(w.warming), w.options.Size, w.pool.Status())
+		}
+		for id, token := range w.open {
+			if token != "final" {
+				t.Fatalf("page %d is of %s in the end", id, token)
+			}
+		}
+		for id := range w.asked {
+			if !w.answered[id] {
+				t.Fatalf("request %d was never answered", id)
+			}
+		}
+		if s := w.pool.Status(); s.Phase != words.PhaseFresh || s.Capacity != w.options.Size {
+			t.Fatalf("status in the end: %+v", s)
+		}
+
+		// Invariant 4: the same token again, as a new release even, replaces no page.
+		before := w.closes
+		w.sequence++
+		w.do(w.pool.Learn(w.now, w.sequence, "final"))
+		w.do(w.pool.Permit(w.now, "final"))
+		w.settle()
+		if w.closes != before {
+			t.Fatalf("the same token closed %d pages", w.closes-before)
+		}
+	})
+}
+
+// Work goes on all through a recycle: at every moment at least Size pages can
+// take work, for the replacement is warm before the old page drains.
+func TestModelWarmBeforeDrain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.sequence = 1
+		w.do(w.pool.Learn(w.now, 1, "r1"))
+		w.do(w.pool.Permit(w.now, "r1"))
+		w.settle()
+		w.host, w.sequence = "r2", 2
+		w.do(w.pool.Learn(w.now, 2, "r2"))
+		w.do(w.pool.Permit(w.now, "r2"))
+		for w.pool.Status().Phase != words.PhaseFresh {
+			if n := len(w.open); n < w.options.Size {
+				t.Fatalf("only %d of %d pages during the recycle", n, w.options.Size)
+			}
+			if rapid.Bool().Draw(t, "submit") {
+				w.submit("", pool.Owner{Affinity: words.Affinity{Type: words.AffinityRealm, Value: "a"}}, false, 0)
+			}
+			for _, id := range slices.Sorted(maps.Keys(w.warming)) {
+				w.finishWarmUp(id)
+			}
+			if ids := slices.Sorted(maps.Keys(w.busy)); len(ids) > 0 && rapid.Bool().Draw(t, "finish") {
+				w.finishRender(ids[0], true)
+			}
+			w.pass(100 * time.Millisecond)
+		}
+	})
+}
+
+// A server that may not move its pages yet still makes a page for work that is
+// pinned to the new release, and moves no other page for it.
+func TestPinnedWorkBeforeThePermission(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.do(w.pool.Learn(w.now, 1, "r1"))
+		w.do(w.pool.Permit(w.now, "r1"))
+		w.settle()
+		w.host = "r2"
+		w.do(w.pool.Learn(w.now, 2, "r2"))
+		w.submit("r2", pool.Owner{Affinity: words.Affinity{Type: words.AffinityRealm, Value: "a"}}, false, 0)
+		w.settle()
+		s := w.pool.Status()
+		if s.Pages["r1"] != w.options.Size || s.Pages["r2"] != 1 {
+			t.Fatalf("pages %v, want %d old ones and one new", s.Pages, w.options.Size)
+		}
+		if s.Phase != words.PhaseWaiting {
+			t.Fatalf("phase %s, want waiting", s.Phase)
+		}
+	})
+}
+
+// A pin that nothing can satisfy costs its caller a refusal and nobody else
+// anything.
+func TestUnknownPinHarmsNobody(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.do(w.pool.Learn(w.now, 1, "r1"))
+		w.do(w.pool.Permit(w.now, "r1"))
+		w.settle()
+		for range 10 {
+			w.submit("bogus", owners(t), false, 2)
+		}
+		w.host = "r2"
+		w.do(w.pool.Learn(w.now, 2, "r2"))
+		w.do(w.pool.Permit(w.now, "r2"))
+		for range 60 {
+			for _, id := range slices.Sorted(maps.Keys(w.warming)) {
+				w.finishWarmUp(id)
+			}
+			w.pass(500 * time.Millisecond)
+		}
+		if s := w.pool.Status(); s.Phase != words.PhaseFresh || s.Pages["r2"] != w.options.Size {
+			t.Fatalf("the recycle did not finish beside a bogus pin: %+v", s)
+		}
+		w.settle()
+		for id := range w.asked {
+			if !w.answered[id] {
+				t.Fatalf("request %d was never answered", id)
+			}
+		}
+	})
+}

@@ -1,0 +1,313 @@
+package pool
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// schedule brings the pool from what is to what should be. Every event ends
+// here, so each rule stands in one place and none depends on which event came
+// before.
+func (p *Pool) schedule(now time.Time) []Action {
+	if p.draining {
+		return nil
+	}
+	actions := p.grant(now)
+	actions = append(actions, p.retire()...)
+	return append(actions, p.warm(now)...)
+}
+
+// grant gives idle pages to waiting requests, the most urgent first.
+func (p *Pool) grant(now time.Time) []Action {
+	var actions []Action
+	for _, r := range slices.Clone(p.queue) {
+		pg := p.pageFor(r)
+		if pg == nil {
+			continue
+		}
+		reused := pg.owner == r.Owner && pg.uses > 0
+		pg.state, pg.owner, pg.request, pg.lastUsed, pg.isolated = busy, r.Owner, r.ID, now, r.Isolated
+		actions = append(actions, Action{
+			Kind: Grant, Page: pg.id, Request: r.ID, Owner: r.Owner, Reused: reused, Evicted: p.evicted[r.ID],
+		})
+		p.dequeue(r.ID)
+	}
+	return actions
+}
+
+// pageFor is the best idle page for r: of the newest release first, then one
+// that serves the owner already, then a standby; nil if there is none.
+func (p *Pool) pageFor(r *Request) *page {
+	var best *page
+	for _, pg := range p.sorted() {
+		if !p.suits(pg, r) {
+			continue
+		}
+		if best == nil || p.better(pg, best) {
+			best = pg
+		}
+	}
+	return best
+}
+
+// pin is the token that a page for r must have, "" for any.
+func (p *Pool) pin(r *Request) words.Token {
+	if r.Current {
+		return p.current.Token
+	}
+	return r.Pin
+}
+
+func (p *Pool) suits(pg *page, r *Request) bool {
+	if pin := p.pin(r); pg.state != idle || pg.retiring || pin != "" && pg.token != pin {
+		return false
+	}
+	if r.Isolated {
+		return pg.owner == (Owner{})
+	}
+	return pg.owner == r.Owner || pg.owner == (Owner{})
+}
+
+func (p *Pool) better(a, b *page) bool {
+	if sa, sb := p.sequence(a.token), p.sequence(b.token); sa != sb {
+		return sa > sb
+	}
+	if aOwned, bOwned := a.owner != (Owner{}), b.owner != (Owner{}); aOwned != bOwned {
+		return aOwned
+	}
+	return a.lastUsed.After(b.lastUsed) // the most recently used stays warm, the others can go
+}
+
+// retire closes pages beyond the pool's size: first those of an older release
+// than the permitted one, then standbys, then the least recently used. When all
+// old pages render, one is marked and closed when it is done. Pages that may
+// not move yet are kept beside the extra one that a pin needed: closing them
+// would be moving them.
+func (p *Pool) retire() []Action {
+	limit := p.options.Size
+	if p.anyHeld() {
+		limit += p.options.Surge
+	}
+	var actions []Action
+	for p.live() > limit {
+		pg := p.mostDispensable()
+		if pg == nil {
+			break
+		}
+		if pg.state == idle {
+			actions = append(actions, p.close(pg)...)
+			continue
+		}
+		pg.retiring = true
+	}
+	return actions
+}
+
+// mostDispensable is the page to lose next; nil when every page beyond the
+// size renders on the release it should.
+func (p *Pool) mostDispensable() *page {
+	var best *page
+	for _, pg := range p.sorted() {
+		if pg.state == warming || pg.retiring {
+			continue
+		}
+		if pg.state == busy && !p.behind(pg) {
+			continue
+		}
+		if best == nil || p.lessNeeded(pg, best) {
+			best = pg
+		}
+	}
+	return best
+}
+
+func (p *Pool) lessNeeded(a, b *page) bool {
+	if x, y := p.behind(a), p.behind(b); x != y {
+		return x
+	}
+	if a.state != b.state {
+		return a.state == idle
+	}
+	if x, y := p.sequence(a.token), p.sequence(b.token); x != y {
+		return x < y
+	}
+	if x, y := a.owner == (Owner{}), b.owner == (Owner{}); x != y {
+		return x
+	}
+	return a.lastUsed.Before(b.lastUsed)
+}
+
+// warm begins the warm-ups that are due.
+func (p *Pool) warm(now time.Time) []Action {
+	var actions []Action
+	for p.warming() < p.options.Warming {
+		pg := p.nextWarmUp(now)
+		if pg == nil {
+			break
+		}
+		if r := p.unserved(); pg.purpose == forStock && r != nil && p.live()+p.warming() >= p.options.Size {
+			victim := p.evictee()
+			if victim == nil {
+				break
+			}
+			p.evicted[r.ID] = true
+			actions = append(actions, p.close(victim)...)
+		}
+		p.nextPage++
+		pg.id, pg.state, pg.lastUsed = p.nextPage, warming, now
+		p.pages[pg.id] = pg
+		actions = append(actions, Action{Kind: Warm, Page: pg.id})
+	}
+	return actions
+}
+
+// nextWarmUp is the most useful page to warm now, nil for none.
+func (p *Pool) nextWarmUp(now time.Time) *page {
+	due := func(w purpose) bool { return !now.Before(p.backoff[w].retryAt) }
+	total := p.live() + p.warming()
+	if total < p.options.Size && due(forStock) {
+		return &page{purpose: forStock}
+	}
+	// A page that retires still takes memory; one that is stuck in a long
+	// render must not stop the recycle of the others.
+	if total < p.options.Size+p.options.Surge && len(p.pages) < p.options.Size+2*p.options.Surge && p.anyBehind() && due(forRecycle) {
+		return &page{purpose: forRecycle}
+	}
+	r := p.unserved()
+	if r == nil {
+		return nil
+	}
+	pin := p.pin(r)
+	if pin != "" && total < p.options.Size+p.options.Surge && due(forPin) {
+		return &page{purpose: forPin, pin: pin}
+	}
+	// A page is closed for a request only if what replaces it can serve it.
+	if (pin == "" || pin == p.current.Token) && due(forStock) {
+		return &page{purpose: forStock}
+	}
+	return nil
+}
+
+// Accepts reports whether page id, which is being warmed, may be opened on a
+// shell with the token. If not, the host still serves something else: call
+// WarmFailed with waiting, and the pool asks again later.
+func (p *Pool) Accepts(id PageID, token words.Token) bool {
+	pg, ok := p.pages[id]
+	if !ok || pg.state != warming {
+		return false
+	}
+	known, permitted := p.sequence(token), p.sequence(p.permitted)
+	switch pg.purpose {
+	case forPin:
+		return token == pg.pin
+	case forRecycle:
+		return known >= permitted // an unknown token replaces nothing
+	default:
+		return known == 0 || known >= permitted
+	}
+}
+
+// unserved is the most urgent waiting request that no page, not even one that
+// is busy or warming now, will be able to serve.
+func (p *Pool) unserved() *Request {
+	promised := map[PageID]bool{}
+	for _, r := range p.queue {
+		served := false
+		for _, pg := range p.sorted() {
+			if !promised[pg.id] && p.willSuit(pg, r) {
+				promised[pg.id] = pg.state == warming // a warming page serves one; a busy one serves its owner for ever
+				served = true
+				break
+			}
+		}
+		if !served {
+			return r
+		}
+	}
+	return nil
+}
+
+func (p *Pool) willSuit(pg *page, r *Request) bool {
+	pin := p.pin(r)
+	switch {
+	case pg.retiring || pg.isolated:
+		return false
+	case pg.state == warming:
+		return pin == "" || pin == p.current.Token || pin == pg.pin
+	case pin != "" && pg.token != pin:
+		return false
+	case r.Isolated:
+		return pg.state == idle && pg.owner == (Owner{})
+	}
+	return pg.owner == r.Owner || pg.state == idle && pg.owner == (Owner{})
+}
+
+// evictee is the idle page to close for a waiting request that has no page and
+// for which there is no room; nil when all render.
+func (p *Pool) evictee() *page {
+	var best *page
+	for _, pg := range p.sorted() {
+		if pg.state == idle && !pg.retiring && (best == nil || p.lessNeeded(pg, best)) {
+			best = pg
+		}
+	}
+	return best
+}
+
+// behind reports whether the page is of an older release than the one that
+// existing pages may move to. Unknown tokens count as older, for a release
+// newer than the newest heard is only ever heard of, never guessed; a page is
+// closed for it only once a page of the permitted release is warm.
+func (p *Pool) behind(pg *page) bool {
+	target := p.sequence(p.permitted)
+	return pg.state != warming && target > 0 && p.sequence(pg.token) < target
+}
+
+func (p *Pool) anyBehind() bool {
+	for _, pg := range p.pages {
+		if p.behind(pg) && !pg.retiring {
+			return true
+		}
+	}
+	return false
+}
+
+// held reports whether the page is of an older release than the newest but may
+// not be moved yet.
+func (p *Pool) held(pg *page) bool {
+	return pg.state != warming && !p.behind(pg) && p.sequence(pg.token) < p.current.Sequence
+}
+
+func (p *Pool) anyHeld() bool {
+	for _, pg := range p.pages {
+		if p.held(pg) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Pool) sequence(token words.Token) uint64 { return p.sequences[token] }
+
+// live counts the pages that can take work: neither warming nor going.
+func (p *Pool) live() int {
+	n := 0
+	for _, pg := range p.pages {
+		if pg.state != warming && !pg.retiring {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *Pool) warming() int {
+	n := 0
+	for _, pg := range p.pages {
+		if pg.state == warming {
+			n++
+		}
+	}
+	return n
+}
