@@ -1,0 +1,154 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rewarm/rewarm/internal/release"
+)
+
+const (
+	keyReleases = "releases"
+	keyControl  = "control"
+	// lookAgain is how often a watch reads though it heard nothing: a watch
+	// that was lost delays news, it never loses them.
+	lookAgain = 2 * time.Second
+)
+
+// Releases reads the release history and its revision, 0 when none is stored.
+func (l *Ledger) Releases(ctx context.Context) (s release.State, revision uint64, err error) {
+	revision, _, err = l.get(ctx, "read releases", l.releases, keyReleases, &s)
+	return s, revision, err
+}
+
+// PutReleases stores the history if it still has the revision that was read
+// (0: none), and returns the new revision. ErrConflict: read again.
+func (l *Ledger) PutReleases(ctx context.Context, s release.State, revision uint64) (next uint64, err error) {
+	s.Version = version
+	value, err := json.Marshal(s)
+	if err != nil {
+		return 0, fmt.Errorf("ledger: store releases: %w: %w", ErrInvalid, err)
+	}
+	err = l.do(ctx, "store releases", l.releases, func(ctx context.Context, kv jetstream.KeyValue) error {
+		if revision == 0 {
+			next, err = kv.Create(ctx, keyReleases, value)
+		} else {
+			next, err = kv.Update(ctx, keyReleases, value, revision)
+		}
+		return err
+	})
+	return next, err
+}
+
+// ReleaseWatch is a watch of the releases; for one goroutine.
+type ReleaseWatch struct {
+	ledger *Ledger
+	wake   jetstream.KeyWatcher // nil: lost, reading from time to time
+	seen   uint64
+}
+
+// WatchReleases follows the history. Stop must be called.
+func (l *Ledger) WatchReleases(ctx context.Context) (*ReleaseWatch, error) {
+	w := &ReleaseWatch{ledger: l}
+	return w, w.listen(ctx)
+}
+
+func (w *ReleaseWatch) listen(ctx context.Context) error {
+	outer := ctx
+	return w.ledger.do(ctx, "watch releases", w.ledger.releases, func(_ context.Context, kv jetstream.KeyValue) (err error) {
+		w.wake, err = kv.Watch(outer, keyReleases)
+		return err
+	})
+}
+
+// Next waits for a state with another revision than Next has returned last;
+// the first call returns what is stored, as soon as anything is. While the
+// store is away it waits. It fails only when ctx ends.
+func (w *ReleaseWatch) Next(ctx context.Context) (s release.State, revision uint64, err error) {
+	for {
+		s, revision, err := w.ledger.Releases(ctx)
+		if err == nil && revision != 0 && revision != w.seen {
+			w.seen = revision
+			return s, revision, nil
+		}
+		if err := w.wait(ctx); err != nil {
+			return release.State{}, 0, err
+		}
+	}
+}
+
+func (w *ReleaseWatch) wait(ctx context.Context) error {
+	timer := time.NewTimer(lookAgain)
+	defer timer.Stop()
+	var updates <-chan jetstream.KeyValueEntry
+	if w.wake != nil {
+		updates = w.wake.Updates()
+	}
+	select {
+	case _, open := <-updates:
+		if !open {
+			w.wake = nil
+		}
+	case <-timer.C:
+		if w.wake == nil && w.ledger.nc.IsConnected() {
+			_ = w.listen(ctx) // what it says now is said again at the next look
+		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// Stop ends the watch.
+func (w *ReleaseWatch) Stop() {
+	if w.wake != nil {
+		stop(w.wake)
+		w.wake = nil
+	}
+}
+
+// PutReporter stores what is known of a reporter, under its name.
+func (l *Ledger) PutReporter(ctx context.Context, r release.Reporter) error {
+	return l.put(ctx, "store reporter", l.reporters, digest(r.Name), struct {
+		Version int `json:"v"`
+		release.Reporter
+	}{version, r})
+}
+
+// Reporters lists the reporters heard of within release.RememberFor, by name.
+func (l *Ledger) Reporters(ctx context.Context) (all []release.Reporter, err error) {
+	err = l.scan(ctx, "list reporters", l.reporters, "", func(entry jetstream.KeyValueEntry) {
+		var r release.Reporter
+		if json.Unmarshal(entry.Value(), &r) == nil {
+			all = append(all, r)
+		}
+	})
+	slices.SortFunc(all, func(a, b release.Reporter) int { return cmp.Compare(a.Name, b.Name) })
+	return all, err
+}
+
+// Control is what an operator said of the rollout.
+type Control struct {
+	Version int       `json:"v"`
+	Paused  bool      `json:"paused"`
+	At      time.Time `json:"at,omitzero"`
+	By      string    `json:"by,omitempty"`
+}
+
+// Control reads it; the zero Control when none was stored.
+func (l *Ledger) Control(ctx context.Context) (c Control, err error) {
+	_, _, err = l.get(ctx, "read control", l.releases, keyControl, &c)
+	return c, err
+}
+
+// PutControl stores it; the last write wins.
+func (l *Ledger) PutControl(ctx context.Context, c Control) error {
+	c.Version = version
+	return l.put(ctx, "store control", l.releases, keyControl, c)
+}
