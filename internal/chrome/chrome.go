@@ -1,0 +1,119 @@
+// Package chrome owns one browser process and its DevTools connection.
+//
+// A [Browser] is the process group, the profile directory, the two pipes and
+// the goroutines that serve them; [Browser.Close] returns when all of them are
+// gone. The connection runs over --remote-debugging-pipe: no port that others
+// could reach, and it ends with the process. Commands and events are typed by
+// cdproto; the connection is our own, because a reader that calls listeners
+// under the lock that calls need is the deadlock other clients are known for.
+package chrome
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// Options say how to start a browser.
+type Options struct {
+	// Path of the executable; empty looks for one as [Find] does.
+	Path string
+	// DataDir is the directory in which each start makes a profile directory
+	// of its own; the profile is removed at the end.
+	DataDir string
+	Log     *slog.Logger
+	// ExtraFlags are appended to the command line.
+	ExtraFlags []string
+	// Wrap, when set, stands between the connection and the pipes; fault
+	// injection over the real browser is what it is for.
+	Wrap func(Transport) Transport
+}
+
+// profilePrefix names profile directories, so that a later start knows what a
+// killed one left.
+const profilePrefix = "chrome-"
+
+// startLimit bounds a start. A second is usual; ten times that is a machine in
+// trouble, and longer would hide the reason from whoever waits for readiness.
+const startLimit = 20 * time.Second
+
+// ErrNotFound is wrapped by what [Find] returns when there is no browser.
+var ErrNotFound = errors.New("no Chrome found")
+
+// Find returns the executable to run: path if it is given and there, else the
+// first of the usual names on PATH.
+func Find(path string) (string, error) {
+	if path != "" {
+		found, err := exec.LookPath(path)
+		if err != nil {
+			return "", fmt.Errorf("%w: --chrome %s: %w", ErrNotFound, path, err)
+		}
+		return found, nil
+	}
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			return found, nil
+		}
+	}
+	return "", fmt.Errorf("%w on PATH: install Debian's chromium package or give --chrome", ErrNotFound)
+}
+
+// RemoveLeftovers removes the profile directories that a run which was killed
+// left in dataDir. The caller holds the data directory's lock: a profile in
+// use looks just the same.
+func RemoveLeftovers(dataDir string) error {
+	dirs, err := filepath.Glob(filepath.Join(globQuote(dataDir), profilePrefix+"*"))
+	if err != nil {
+		return fmt.Errorf("looking for leftover profiles in %s: %w", dataDir, err)
+	}
+	var errs []error
+	for _, dir := range dirs {
+		errs = append(errs, removeTree(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// globQuote makes the characters of a directory's name mean themselves.
+func globQuote(dir string) string {
+	out := make([]byte, 0, len(dir))
+	for i := range len(dir) {
+		switch dir[i] {
+		case '*', '?', '[', '\\':
+			out = append(out, '\\')
+		}
+		out = append(out, dir[i])
+	}
+	return string(out)
+}
+
+// flags are the command line. Each group says what breaks without it.
+func flags(o Options, profile string, sandbox bool) []string {
+	list := []string{
+		"--headless",
+		"--remote-debugging-pipe",
+		"--user-data-dir=" + profile,
+		// Quiet without a network, and nothing to ask a person about.
+		"--no-first-run", "--no-default-browser-check", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--disable-quic", "--disable-extensions",
+		"--disable-default-apps", "--disable-client-side-phishing-detection", "--disable-search-engine-choice-screen",
+		"--password-store=basic", "--use-mock-keychain", "--mute-audio", "--hide-scrollbars",
+		// Crash handlers report nothing; those that start anyway: see reapStrays.
+		"--disable-breakpad", "--disable-crash-reporter",
+		// A page that is not in front would render at a crawl.
+		"--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows",
+		"--disable-renderer-backgrounding", "--disable-hang-monitor", "--disable-ipc-flooding-protection",
+		// A page restored from the back/forward cache would be a document that
+		// nobody loaded; pages prerendered or translated are not asked for.
+		"--disable-features=BackForwardCache,Translate,OptimizationHints,MediaRouter,AcceptCHFrame,Prerender2",
+		// A container's /dev/shm of 64 MB makes renderers crash.
+		"--disable-dev-shm-usage",
+		"--webrtc-ip-handling-policy=disable_non_proxied_udp",
+	}
+	if !sandbox {
+		list = append(list, "--no-sandbox")
+	}
+	return append(append(list, o.ExtraFlags...), "about:blank")
+}
