@@ -1,0 +1,78 @@
+package page
+
+import (
+	"bytes"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/html"
+)
+
+// assets are the scripts and styles that a shell names.
+type assets struct {
+	named   map[string]string // absolute URL -> "script" or "stylesheet"
+	origins map[string]bool   // of the document and of all that is named
+	scripts bool              // the shell has any script, inline ones included
+}
+
+// assetsOf reads them from a shell as seen at base. A shell that is not well
+// formed is read as far as a browser would: the tokenizer does not fail.
+func assetsOf(shell []byte, base string) assets {
+	a := assets{named: map[string]string{}, origins: map[string]bool{origin(base): true}}
+	at, err := url.Parse(base)
+	if err != nil {
+		return a
+	}
+	for z := html.NewTokenizer(bytes.NewReader(shell)); ; {
+		switch z.Next() {
+		case html.ErrorToken:
+			return a
+		case html.StartTagToken, html.SelfClosingTagToken:
+			tok := z.Token()
+			switch tok.Data {
+			case "base":
+				if u, err := at.Parse(attribute(tok, "href")); err == nil {
+					at = u
+				}
+			case "script":
+				if runs(attribute(tok, "type")) {
+					a.scripts = true
+					a.add(at, attribute(tok, "src"), "script")
+				}
+			case "link":
+				rel := " " + strings.ToLower(attribute(tok, "rel")) + " "
+				if strings.Contains(rel, " stylesheet ") && !strings.Contains(rel, " alternate ") {
+					a.add(at, attribute(tok, "href"), "stylesheet")
+				}
+			}
+		}
+	}
+}
+
+func (a *assets) add(base *url.URL, ref, kind string) {
+	u, err := base.Parse(strings.TrimSpace(ref))
+	if ref == "" || err != nil || u.Host == "" {
+		return
+	}
+	u.Fragment = ""
+	a.named[u.String()] = kind
+	a.origins[u.Scheme+"://"+u.Host] = true
+}
+
+// runs is whether a script of this type is executed rather than data.
+func runs(kind string) bool {
+	switch kind = strings.ToLower(strings.TrimSpace(kind)); kind {
+	case "", "module", "text/javascript", "application/javascript", "text/ecmascript", "application/ecmascript":
+		return true
+	}
+	return false
+}
+
+func attribute(tok html.Token, name string) string {
+	for _, a := range tok.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}

@@ -1,0 +1,190 @@
+package page
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	_ "embed"
+
+	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/fetch"
+	"github.com/chromedp/cdproto/inspector"
+	"github.com/chromedp/cdproto/network"
+	cdpage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/target"
+
+	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/settle"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+//go:embed init.js
+var initJS string
+
+// binding is how the page's instrumentation speaks; it takes it away from the
+// page before the page's own scripts run.
+const binding = "__rewarmSend"
+
+// Open opens a page in a fresh browser context and warms it: it goes to the
+// standby URL and waits until the host says that it is ready, else until it is
+// settled. ctx bounds it all; on an error nothing is left open.
+func (b *Browser) Open(ctx context.Context, o OpenOptions) (_ *Page, err error) {
+	if len(o.Shell.Bytes) == 0 {
+		return nil, fmt.Errorf("%w: the shell is empty", ErrNotWarm)
+	}
+	p := &Page{browser: b, options: o, token: words.TokenOf(o.Shell.Bytes), auth: o.Auth, gone: make(chan struct{})}
+	for _, r := range o.Realms {
+		p.realms = append(p.realms, strings.TrimRight(r, "/"))
+	}
+	if !p.onRealm(o.StandbyURL) {
+		return nil, fmt.Errorf("standby URL %s is in none of the realms", o.StandbyURL)
+	}
+	p.assets = assetsOf(o.Shell.Bytes, o.StandbyURL)
+	p.state.init()
+	if err := p.create(ctx); err != nil {
+		return nil, fmt.Errorf("opening a page: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = p.Close()
+		}
+	}()
+	if err := p.setUp(ctx); err != nil {
+		return nil, fmt.Errorf("opening a page: %w", err)
+	}
+	if err := p.warm(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// create makes the context, the target and the session, and starts the pump.
+func (p *Page) create(ctx context.Context) error {
+	root := p.browser.chrome.Root()
+	yes := true
+	made, err := chrome.Call(ctx, root, target.CreateBrowserContext, target.CreateBrowserContextParams{DisposeOnDetach: &yes})
+	if err != nil {
+		return err
+	}
+	p.context = made.BrowserContextID
+	fail := func(err error) error {
+		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
+		defer cancel()
+		return errors.Join(err, p.browser.dispose(tidy, p.context))
+	}
+	_ = root.Post(browser.CommandSetDownloadBehavior, browser.SetDownloadBehaviorParams{
+		Behavior: browser.SetDownloadBehaviorBehaviorDeny, BrowserContextID: p.context})
+	tab, err := chrome.Call(ctx, root, target.CreateTarget, target.CreateTargetParams{URL: "about:blank", BrowserContextID: p.context})
+	if err != nil {
+		return fail(err)
+	}
+	p.target = tab.TargetID
+	p.session, err = p.browser.chrome.Attach(ctx, p.target, pumped()...)
+	if err != nil {
+		return fail(err)
+	}
+	p.browser.mu.Lock()
+	p.browser.owned[p.context] = p
+	p.browser.mu.Unlock()
+	pumping, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	p.stop = stop
+	p.pump.Go(func() { p.handleEvents(pumping) })
+	return nil
+}
+
+func (p *Page) isPopup(id target.ID) bool { return id != p.target }
+
+func (p *Page) setUp(ctx context.Context) error {
+	no := int64(0)
+	return p.session.CallAll(ctx,
+		chrome.Command{Method: inspector.CommandEnable},
+		chrome.Command{Method: cdpage.CommandEnable, Params: cdpage.EnableParams{}},
+		chrome.Command{Method: network.CommandEnable, Params: network.EnableParams{MaxTotalBufferSize: &no, MaxResourceBufferSize: &no}},
+		chrome.Command{Method: network.CommandSetBypassServiceWorker, Params: network.SetBypassServiceWorkerParams{Bypass: true}},
+		chrome.Command{Method: fetch.CommandEnable, Params: fetch.EnableParams{Patterns: []*fetch.RequestPattern{{URLPattern: "*", ResourceType: network.ResourceTypeDocument}}}},
+		chrome.Command{Method: emulation.CommandSetFocusEmulationEnabled, Params: emulation.SetFocusEmulationEnabledParams{Enabled: true}},
+		chrome.Command{Method: runtime.CommandEnable},
+		chrome.Command{Method: runtime.CommandAddBinding, Params: runtime.AddBindingParams{Name: binding}},
+		chrome.Command{Method: cdpage.CommandAddScriptToEvaluateOnNewDocument, Params: p.initScript()},
+	)
+}
+
+// initScript is the instrumentation with this page's realm origins and auth.
+func (p *Page) initScript() cdpage.AddScriptToEvaluateOnNewDocumentParams {
+	cfg := struct {
+		Origins []string `json:"origins"`
+		Auth    string   `json:"auth"`
+	}{Origins: []string{}, Auth: p.auth}
+	for _, r := range p.realms {
+		cfg.Origins = append(cfg.Origins, origin(r))
+	}
+	raw, _ := json.Marshal(cfg) // strings always marshal
+	return cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: strings.Replace(initJS, "= CONFIG;", "= "+string(raw)+";", 1)}
+}
+
+// warm goes to the standby URL and waits.
+func (p *Page) warm(ctx context.Context) error {
+	p.state.begin(settle.New(settle.Options{Static: !p.assets.scripts}, time.Now()), 0)
+	p.state.warming(true)
+	defer p.state.warming(false)
+	if _, err := p.navigate(ctx, p.options.StandbyURL); err != nil {
+		return fmt.Errorf("%w: going to %s: %w", ErrNotWarm, p.options.StandbyURL, err)
+	}
+	out, err := p.settle(ctx, time.Time{})
+	missing, attested := p.state.warmth()
+	switch {
+	case missing != "":
+		return fmt.Errorf("%w: %s", ErrNotWarm, missing)
+	case err != nil:
+		return fmt.Errorf("%w: waiting at %s: %w", ErrNotWarm, p.options.StandbyURL, err)
+	case !attested:
+		return fmt.Errorf("%w: %s ended on a document that did not come from the shell", ErrNotWarm, p.options.StandbyURL)
+	case out.navigation != "":
+		return fmt.Errorf("%w: %s: %s", ErrNotWarm, p.options.StandbyURL, out.navigation)
+	}
+	return nil
+}
+
+// navigate loads a document; the text is the browser's reason if it could not.
+func (p *Page) navigate(ctx context.Context, to string) (failed string, err error) {
+	r, err := chrome.Call(ctx, p.session, cdpage.Navigate, cdpage.NavigateParams{URL: to})
+	if err != nil {
+		return "", err
+	}
+	if r.ErrorText != "" && r.ErrorText != "net::ERR_ABORTED" {
+		return r.ErrorText, nil
+	}
+	if r.LoaderID == "" && r.ErrorText == "" {
+		// Only the fragment differs, so nothing was loaded.
+		_, err = chrome.Call(ctx, p.session, cdpage.Reload, cdpage.ReloadParams{})
+	}
+	return "", err
+}
+
+// evaluated is the answer of an evaluate whose value is a T.
+type evaluated[T any] struct {
+	Result struct {
+		Value T `json:"value"`
+	} `json:"result"`
+	ExceptionDetails *runtime.ExceptionDetails `json:"exceptionDetails"`
+}
+
+// evaluate runs an expression in the page and decodes its value. It returns
+// after the pump has handled every event that was sent before the answer.
+func (p *Page) evaluate(ctx context.Context, expression string, into any) error {
+	yes := true
+	return p.session.CallInOrder(ctx, runtime.CommandEvaluate,
+		runtime.EvaluateParams{Expression: expression, ReturnByValue: &yes, Silent: &yes}, into)
+}
+
+// quote makes s a JavaScript string literal.
+func quote(s string) string {
+	raw, _ := json.Marshal(s) // a string always marshals
+	return string(raw)
+}

@@ -1,0 +1,223 @@
+// Package page is what one page does: it is opened in a browser context of its
+// own, warmed with a host shell, taken to routes, and captured.
+//
+// A page's main document on a realm URL is always fulfilled from the shell's
+// bytes that the page was opened with. So its token is known, not guessed,
+// whatever load balancers, CDNs or service workers stand between; and since no
+// other bytes are ever given to it, a page has one token for its life.
+package page
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/target"
+
+	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// ErrNotWarm is wrapped by what Open returns when the host did not come up: a
+// script or style that the shell names did not load, or it never settled.
+var ErrNotWarm = errors.New("page is not warm")
+
+// ErrCredentials is returned for a visit whose credentials are not the page's.
+// A page never serves two.
+var ErrCredentials = errors.New("page belongs to other credentials")
+
+// closeLimit bounds the wait for a context to be closed.
+const closeLimit = 2 * time.Second
+
+// OpenOptions say what page to open.
+type OpenOptions struct {
+	Shell words.Shell
+	// StandbyURL is where the page warms: the realm URL with "/_standby".
+	StandbyURL string
+	// Realms are the base URLs whose main documents are fulfilled from Shell.
+	Realms []string
+	// Auth goes into localStorage["boxel-session"], on realm origins only.
+	Auth string
+}
+
+// Browser opens pages in one browser process. Its Run drains the browser's own
+// events and closes what pages open without being asked.
+type Browser struct {
+	chrome *chrome.Browser
+	mu     sync.Mutex
+	owned  map[cdp.BrowserContextID]*Page
+}
+
+// NewBrowser wraps a started browser; it starts nothing.
+func NewBrowser(b *chrome.Browser) *Browser {
+	return &Browser{chrome: b, owned: map[cdp.BrowserContextID]*Page{}}
+}
+
+// Run serves the browser's events until ctx ends or the browser is gone; it
+// returns why. Pages can be opened only while it runs.
+func (b *Browser) Run(ctx context.Context) error {
+	for {
+		ev, err := b.chrome.Root().Next(ctx)
+		if err != nil {
+			return err
+		}
+		switch ev.Method {
+		case target.TargetCreated.Method:
+			var e target.EventTargetCreated
+			if ev.Decode(&e) == nil {
+				b.created(e.TargetInfo)
+			}
+		case target.TargetCrashed.Method:
+			var e target.EventTargetCrashed
+			if ev.Decode(&e) == nil {
+				b.crashed(e.TargetID)
+			}
+		}
+	}
+}
+
+// created closes a window that a page opened: nobody would look at it.
+func (b *Browser) created(info *target.Info) {
+	b.mu.Lock()
+	p := b.owned[info.BrowserContextID]
+	b.mu.Unlock()
+	if p != nil && info.Type == "page" && p.isPopup(info.TargetID) {
+		_ = b.chrome.Root().Post(target.CommandCloseTarget, target.CloseTargetParams{TargetID: info.TargetID})
+	}
+}
+
+func (b *Browser) crashed(id target.ID) {
+	b.mu.Lock()
+	var hit *Page
+	for _, p := range b.owned {
+		if p.target == id {
+			hit = p
+		}
+	}
+	b.mu.Unlock()
+	if hit != nil {
+		hit.end()
+	}
+}
+
+// Page is a warm page. Render, Probe and Report are for one caller at a time;
+// the other methods may be used concurrently.
+type Page struct {
+	browser  *Browser
+	options  OpenOptions
+	token    words.Token
+	realms   []string // without a trailing slash
+	assets   assets
+	context  cdp.BrowserContextID
+	target   target.ID // set before the page is owned
+	session  *chrome.Session
+	auth     string // what the page was opened or first rendered with
+	epoch    int
+	report   RenderReport
+	pump     sync.WaitGroup
+	stop     context.CancelCauseFunc
+	ending   sync.Once
+	closing  sync.Once
+	closeErr error
+	gone     chan struct{}
+	state    state
+}
+
+// RenderReport says where a render's time went.
+type RenderReport struct {
+	Mode     words.Mode // what was done: transition or navigate
+	Go       time.Duration
+	Settle   time.Duration
+	Capture  time.Duration
+	FellBack bool // a transition was asked for, and the page was navigated
+}
+
+// Token is the md5 of the bytes that the page's documents are made of.
+func (p *Page) Token() words.Token { return p.token }
+
+// Report is that of the last Render.
+func (p *Page) Report() RenderReport { return p.report }
+
+// Gone is closed when the page can do nothing any more: its renderer crashed,
+// its target or the browser is no more, or it was closed.
+func (p *Page) Gone() <-chan struct{} { return p.gone }
+
+func (p *Page) end() { p.ending.Do(func() { close(p.gone) }) }
+
+// Reusable is whether the page may be asked for another render. One that was
+// interrupted, timed out or broke may hold on to what it was doing.
+func (p *Page) Reusable() bool {
+	select {
+	case <-p.gone:
+		return false
+	default:
+	}
+	p.state.mu.Lock()
+	defer p.state.mu.Unlock()
+	return !p.state.spoiled
+}
+
+func (p *Page) spoil() {
+	p.state.mu.Lock()
+	defer p.state.mu.Unlock()
+	p.state.spoiled = true
+}
+
+// Probe asks the page for a trivial answer until ctx ends: a page whose thread
+// is busy, or which is gone, gives an error.
+func (p *Page) Probe(ctx context.Context) error {
+	var r evaluated[int]
+	if err := p.evaluate(ctx, "1", &r); err != nil {
+		return fmt.Errorf("probing the page: %w", err)
+	}
+	return nil
+}
+
+// Close closes the page's browser context and returns when its goroutine has
+// ended. It waits for the browser at most two seconds.
+func (p *Page) Close() error {
+	p.closing.Do(func() {
+		p.end()
+		ctx, cancel := context.WithTimeoutCause(context.Background(), closeLimit, errors.New("the browser did not close the context in time"))
+		defer cancel()
+		p.closeErr = p.browser.dispose(ctx, p.context)
+		p.stop(chrome.ErrGone)
+		p.pump.Wait()
+	})
+	return p.closeErr
+}
+
+func (b *Browser) dispose(ctx context.Context, id cdp.BrowserContextID) error {
+	b.mu.Lock()
+	delete(b.owned, id)
+	b.mu.Unlock()
+	_, err := chrome.Call(ctx, b.chrome.Root(), target.DisposeBrowserContext, target.DisposeBrowserContextParams{BrowserContextID: id})
+	if err != nil && !errors.Is(err, chrome.ErrGone) {
+		return fmt.Errorf("closing a browser context: %w", err)
+	}
+	return nil
+}
+
+// onRealm is whether u is a URL below one of the realms' base URLs.
+func (p *Page) onRealm(u string) bool {
+	for _, r := range p.realms {
+		if rest, ok := strings.CutPrefix(u, r); ok && (rest == "" || strings.ContainsRune("/?#", rune(rest[0]))) {
+			return true
+		}
+	}
+	return false
+}
+
+// origin is the scheme, host and port of a URL; "" if it has none.
+func origin(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -1,0 +1,227 @@
+package page
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	cdpage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+
+	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/settle"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// defaultBudget bounds a render whose caller set no deadline.
+const defaultBudget = 60 * time.Second
+
+// reserve is what is kept of a budget for capturing what is there when it ends:
+// a tenth, and no more than half a second.
+func reserve(budget time.Duration) time.Duration { return min(budget/10, 500*time.Millisecond) }
+
+// Render takes the page to the visit's URL and captures it once it is settled.
+// The deadline of ctx is the budget: when it ends the outcome is a capture that
+// says so, not an error. An error means that the page gave no outcome: ctx was
+// cancelled (the page is then not reusable), the page or its browser is gone
+// (it wraps chrome.ErrGone), or the visit is not for this page.
+func (p *Page) Render(ctx context.Context, v words.Visit) (words.Capture, error) {
+	p.report = RenderReport{}
+	to, err := url.Parse(v.URL)
+	if err != nil || !p.onRealm(v.URL) {
+		return words.Capture{}, fmt.Errorf("%q is in none of the page's realms", v.URL)
+	}
+	limit := defaultBudget
+	if v.Options.TimeoutMs > 0 {
+		limit = time.Duration(v.Options.TimeoutMs) * time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	r := &render{page: p, visit: v, to: to, soft: deadline.Add(-reserve(time.Until(deadline)))}
+	r.transition = v.Options.Mode == words.ModeDefault || v.Options.Mode == words.ModeTransition
+	if err := r.authorize(ctx); err != nil {
+		return words.Capture{}, err
+	}
+	capture, err := r.run(ctx)
+	if err != nil {
+		p.spoil()
+		return words.Capture{}, fmt.Errorf("rendering %s: %w", v.URL, err)
+	}
+	if capture.Error != nil && capture.SettledBy != words.SettledByAttribute {
+		p.spoil()
+	}
+	// The console keeps alive every object that was written to it.
+	_ = p.session.Post(runtime.CommandDiscardConsoleEntries, nil)
+	return capture, nil
+}
+
+// render is one Render.
+type render struct {
+	page       *Page
+	visit      words.Visit
+	to         *url.URL
+	soft       time.Time // when waiting ends and capturing what is there begins
+	transition bool      // still to be tried
+}
+
+// authorize gives the page the visit's credentials, once. From then on it
+// belongs to them.
+func (r *render) authorize(ctx context.Context) error {
+	p := r.page
+	if r.visit.Auth == p.auth {
+		return nil
+	}
+	if p.auth != "" {
+		return ErrCredentials
+	}
+	p.auth = r.visit.Auth
+	r.transition = false // the application starts with them
+	var origins []string
+	for _, realm := range p.realms {
+		origins = append(origins, origin(realm))
+	}
+	list, _ := json.Marshal(origins) // strings always marshal
+	return p.session.CallAll(ctx, chrome.Command{Method: cdpage.CommandAddScriptToEvaluateOnNewDocument,
+		Params: cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: fmt.Sprintf(
+			"if(window===window.top&&%s.includes(location.origin))try{localStorage.setItem('boxel-session',%s)}catch{}", list, quote(p.auth))}})
+}
+
+func (r *render) run(ctx context.Context) (words.Capture, error) {
+	began := time.Now()
+	out, err := r.goThere(ctx)
+	r.page.report.Go = time.Since(began)
+	for err == nil { // bounded by r.soft
+		if !out.timedOut && out.navigation == "" {
+			began = time.Now()
+			out, err = r.page.settle(ctx, r.soft)
+			r.page.report.Settle += time.Since(began)
+			if err != nil {
+				break
+			}
+		}
+		if out.rejected {
+			r.page.report.FellBack = true
+			out, err = r.navigate(ctx)
+			continue
+		}
+		began = time.Now()
+		capture, again, cerr := r.finish(ctx, out)
+		r.page.report.Capture += time.Since(began)
+		if !again {
+			return capture, cerr
+		}
+		out = outcome{timedOut: !time.Now().Before(r.soft)}
+	}
+	return words.Capture{}, err
+}
+
+// goThere starts the transition or the navigation.
+func (r *render) goThere(ctx context.Context) (outcome, error) {
+	if !r.transition || !r.page.mayTransition() {
+		return r.navigate(ctx)
+	}
+	p := r.page
+	p.report.Mode = words.ModeTransition
+	p.epoch++
+	p.state.begin(settle.New(settle.Options{Kind: settle.Transition, WaitFor: r.visit.Options.WaitFor != ""}, time.Now()), p.epoch)
+	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s):'none'",
+		quote(origin(r.visit.URL)), p.epoch, quote(r.to.RequestURI()), quote(r.visit.Options.WaitFor))
+	soft, cancel := context.WithDeadline(ctx, r.soft)
+	defer cancel()
+	var answer evaluated[string]
+	err := p.evaluate(soft, expression, &answer)
+	switch {
+	case err == nil && answer.Result.Value == "ok":
+		return outcome{}, nil
+	case err == nil:
+		return r.navigate(ctx)
+	case isRemote(err): // the application loaded a document right away
+		return outcome{}, nil
+	}
+	return late(ctx, err)
+}
+
+// mayTransition is whether the page holds a document of the application at all.
+func (p *Page) mayTransition() bool {
+	p.state.mu.Lock()
+	defer p.state.mu.Unlock()
+	return p.state.attested
+}
+
+func (r *render) navigate(ctx context.Context) (outcome, error) {
+	p := r.page
+	p.report.Mode = words.ModeNavigate
+	p.state.begin(settle.New(settle.Options{Kind: settle.Load, WaitFor: r.visit.Options.WaitFor != "", Static: !p.assets.scripts}, time.Now()), 0)
+	soft, cancel := context.WithDeadline(ctx, r.soft)
+	defer cancel()
+	failed, err := p.navigate(soft, r.visit.URL)
+	if err != nil {
+		return late(ctx, err)
+	}
+	if want := r.visit.Options.WaitFor; want != "" {
+		_ = p.session.Post(runtime.CommandEvaluate, runtime.EvaluateParams{Expression: "window.__rewarm&&__rewarm.io&&__rewarm.io.expect(" + quote(want) + ")"})
+	}
+	return outcome{navigation: failed}, nil
+}
+
+// late tells a budget that ended, which is an outcome, from other ends.
+func late(ctx context.Context, err error) (outcome, error) {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(ctx.Err(), context.Canceled) {
+		return outcome{timedOut: true}, nil
+	}
+	return outcome{}, err
+}
+
+func isRemote(err error) bool {
+	_, ok := errors.AsType[*chrome.RemoteError](err)
+	return ok
+}
+
+// settle waits until the page is settled, until soft (zero: only until ctx
+// ends), or until there is nothing to wait for.
+func (p *Page) settle(ctx context.Context, soft time.Time) (outcome, error) {
+	for {
+		now := time.Now()
+		out, over := p.state.look(now)
+		if over {
+			return out, nil
+		}
+		if !soft.IsZero() && !now.Before(soft) {
+			return outcome{timedOut: true}, nil
+		}
+		next := out.decision.Next
+		if next.IsZero() || !soft.IsZero() && soft.Before(next) {
+			next = soft
+		}
+		if err := p.waitChange(ctx, next); err != nil {
+			if soft.IsZero() {
+				return outcome{}, err
+			}
+			return late(ctx, err)
+		}
+	}
+}
+
+// waitChange returns when something may have changed or at the given time.
+func (p *Page) waitChange(ctx context.Context, at time.Time) error {
+	var timer <-chan time.Time
+	if !at.IsZero() {
+		t := time.NewTimer(time.Until(at))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-p.state.changed:
+		return nil
+	case <-timer:
+		return nil
+	case <-p.gone:
+		return fmt.Errorf("page: %w", chrome.ErrGone)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

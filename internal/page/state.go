@@ -1,0 +1,231 @@
+package page
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/settle"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// The bounds of what one render remembers.
+const (
+	maxLines    = 100     // console lines, and failed requests
+	maxText     = 1 << 10 // bytes of each
+	maxRequests = 4096    // requests whose URL is remembered until they end
+)
+
+// state is what the page's events say. The pump writes it, a render reads it.
+type state struct {
+	mu      sync.Mutex
+	changed chan struct{} // has an element when something may have changed
+
+	machine *settle.Machine
+	// begun is whether what is heard is about the current render: its document
+	// has been committed, or its transition has started.
+	begun   bool
+	epoch   int
+	spoiled bool
+
+	fulfilled map[string]bool // loaders that were given our bytes and are not committed
+	attested  bool            // the document in the main frame is made of our bytes
+	blank     bool            // no document has been committed yet
+	standby   bool            // warming: #standby-ready settles
+
+	requests  map[string]asked
+	rejected  string // why the transition's promise was rejected
+	refused   string // why the main document could not be loaded
+	docFailed string // the network's reason for the last document that failed
+	skew      string
+	missing   string // what the shell names and did not load
+	thrown    *words.PageError
+	console   []words.ConsoleLine
+	failed    []words.FailedRequest
+	isReady   bool // #standby-ready is there
+	isFailing bool // the transition was rejected
+}
+
+type asked struct {
+	url, kind string
+}
+
+// outcome is why a settling is over.
+type outcome struct {
+	decision   settle.Decision
+	timedOut   bool
+	rejected   bool   // the transition was; navigate instead
+	navigation string // the main document could not be loaded
+}
+
+func (s *state) init() {
+	s.changed = make(chan struct{}, 1)
+	s.fulfilled = map[string]bool{}
+	s.requests = map[string]asked{}
+	s.blank = true
+}
+
+// begin expects a document (epoch 0) or the start of a transition.
+func (s *state) begin(m *settle.Machine, epoch int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.machine, s.epoch, s.begun = m, epoch, false
+	s.clear()
+}
+
+// clear forgets what earlier routes left; s.mu is held.
+func (s *state) clear() {
+	s.requests = map[string]asked{}
+	s.rejected, s.refused, s.docFailed, s.skew = "", "", "", ""
+	s.thrown, s.console, s.failed = nil, nil, nil
+	s.isReady, s.isFailing = false, false
+}
+
+func (s *state) warming(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.standby = on
+}
+
+func (s *state) warmth() (missing string, attested bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.missing, s.attested
+}
+
+func (s *state) wake() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// look is what can be decided now; over is whether that ends the settling.
+func (s *state) look(now time.Time) (out outcome, over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused != "" {
+		return outcome{navigation: s.refused}, true
+	}
+	if !s.begun {
+		return out, false
+	}
+	if s.isFailing {
+		return outcome{rejected: true}, true
+	}
+	if s.standby && s.missing != "" {
+		return out, true
+	}
+	if s.standby && s.isReady {
+		out.decision = settle.Decision{Settled: true, By: words.SettledBySelector, Status: words.StatusReady}
+		return out, true
+	}
+	out.decision = s.machine.Look(now)
+	return out, out.decision.Settled
+}
+
+// committed says that the main frame has a new document.
+func (s *state) committed(loader, unreachable string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	why := s.docFailed
+	s.attested = s.fulfilled[loader] && unreachable == ""
+	s.fulfilled = map[string]bool{}
+	s.begun, s.epoch, s.blank = true, 0, false
+	s.clear()
+	if s.machine != nil {
+		s.machine.NewDocument(now)
+	}
+	if unreachable != "" {
+		if why == "" {
+			why = "the browser could not load it"
+		}
+		s.refused = fmt.Sprintf("%s: %s", unreachable, why)
+	}
+}
+
+// told is a message of the page's instrumentation.
+type told struct {
+	Kind     string `json:"t"`
+	Epoch    int    `json:"e"`
+	Signal   string `json:"r"`
+	Attr     string `json:"a"`
+	AttrNew  bool   `json:"n"`
+	Selector bool   `json:"s"`
+	Standby  bool   `json:"w"`
+	Text     string `json:"x"`
+}
+
+func (s *state) tell(m told, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.machine == nil || m.Epoch != s.epoch {
+		return
+	}
+	if m.Kind == "start" {
+		s.begun = true
+		s.clear()
+	}
+	if !s.begun {
+		return
+	}
+	said := settle.Said{Attribute: m.Attr, AttributeNew: m.AttrNew, Selector: m.Selector}
+	switch m.Signal {
+	case "true":
+		said.Signal = settle.Ready
+	case "false":
+		said.Signal = settle.NotReady
+	}
+	s.machine.Says(said)
+	s.isReady = s.isReady || m.Standby
+	switch m.Kind {
+	case "m":
+		s.machine.Mutated(now)
+	case "done":
+		s.machine.TransitionDone(now)
+	case "fail":
+		s.isFailing, s.rejected = true, m.Text
+	case "skew":
+		s.sawSkew("vite:preloadError " + m.Text)
+	}
+}
+
+func (s *state) sawSkew(why string) {
+	if s.skew == "" {
+		s.skew = cut(why)
+	}
+}
+
+// skewWords are how browsers and bundlers say that a chunk is gone.
+var skewWords = [...]string{
+	"Failed to fetch dynamically imported module",
+	"error loading dynamically imported module",
+	"Importing a module script failed",
+	"Unable to preload CSS",
+	"ChunkLoadError",
+	"Loading chunk ", "Loading CSS chunk ",
+}
+
+func (s *state) line(level, text string) {
+	text = cut(text)
+	if level == "error" || level == "exception" {
+		for _, w := range skewWords {
+			if strings.Contains(text, w) {
+				s.sawSkew(text)
+				break
+			}
+		}
+	}
+	if len(s.console) < maxLines {
+		s.console = append(s.console, words.ConsoleLine{Level: level, Text: text})
+	}
+}
+
+// cut bounds a text that a page chose.
+func cut(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText]
+	}
+	return strings.ToValidUTF8(text, "")
+}
