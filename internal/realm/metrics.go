@@ -1,0 +1,69 @@
+package realm
+
+import (
+	"net/http"
+	"net/netip"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rewarm/rewarm/internal/fault"
+)
+
+// metrics are the realm server's counters.
+type metrics struct {
+	pages    *prometheus.CounterVec // answers to app routes, by X-Rewarm-Snapshot
+	renders  *prometheus.CounterVec // background renders, by what came of them
+	releases *prometheus.CounterVec
+	reports  *prometheus.CounterVec
+	// mismatched counts snapshots that were of another release than the one
+	// served, and so not served. Invariant 1: stays 0.
+	mismatched prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	vector := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		pages:      vector("rewarm_realm_pages_total", "Answers to app routes.", "snapshot"),
+		renders:    vector("rewarm_realm_renders_total", "Background renders asked for, by outcome.", "outcome"),
+		releases:   vector("rewarm_realm_releases_total", "Releases read from the host, by outcome.", "outcome"),
+		reports:    vector("rewarm_realm_reports_total", "Reports to the manager, by outcome.", "outcome"),
+		mismatched: prometheus.NewCounter(prometheus.CounterOpts{Name: "rewarm_realm_mismatched_snapshots_total", Help: "Snapshots of another release than the one served; must stay 0."}),
+	}
+	for i, c := range m.all() {
+		if err := r.Register(c); err != nil {
+			for _, registered := range m.all()[:i] {
+				r.Unregister(registered)
+			}
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.pages, m.renders, m.releases, m.reports, m.mismatched}
+}
+
+// unregister makes room for the next server of this process.
+func (m *metrics) unregister(r prometheus.Registerer) {
+	for _, c := range m.all() {
+		r.Unregister(c)
+	}
+}
+
+// serveMetrics is open on loopback; others need the secret.
+func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) error {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	if !peer.Addr().Unmap().IsLoopback() && !s.o.Guard.Allows(r) {
+		return fault.New(fault.Unauthorized, "Unauthorized")
+	}
+	gatherer, ok := s.o.Registerer.(prometheus.Gatherer)
+	if !ok {
+		return fault.New(fault.NotFound, "no metrics are gathered here")
+	}
+	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	return nil
+}

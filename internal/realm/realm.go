@@ -1,0 +1,259 @@
+// Package realm is the realm server: the origin of a fleet's pages. It copies
+// each accepted release of the host into its data directory, serves the shell,
+// the assets and the app routes from that copy, knows the token because it
+// hashes the very bytes it serves, and tells the manager. It asks for renders
+// in the background and never lets a visitor wait for one.
+package realm
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/web"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// Store keeps snapshots and lets one of many realm servers win a render.
+type Store interface {
+	PutSnapshot(ctx context.Context, s words.Snapshot) error
+	Snapshot(ctx context.Context, realm string, token words.Token, url string) (words.Snapshot, bool, error)
+	// Claim reports whether the caller is the first to claim key within ttl.
+	Claim(ctx context.Context, key string, ttl time.Duration) (won bool, err error)
+	Unclaim(ctx context.Context, key string) error
+}
+
+// Manager is the way to the fleet; [*client.Manager] is one.
+type Manager interface {
+	Report(ctx context.Context, report wire.Report) error
+	Visit(ctx context.Context, visit wire.VisitRequest, call client.Call) (client.VisitAnswer, error)
+}
+
+// ProxyRule sends requests below Prefix to another server, the path unchanged.
+type ProxyRule struct {
+	Prefix string // "/api"
+	Target *url.URL
+}
+
+// Options configure a realm server. Defaults are in parentheses.
+type Options struct {
+	Addr     string
+	Host     string // directory of built files; "" takes HostFS
+	HostFS   fs.FS
+	RealmURL string // base URL that visitors and prerender servers use (http://<addr>)
+	Name     string // stable name in reports (host name and port)
+	DataDir  string
+	Store    Store   // nil: bare shells only
+	Manager  Manager // nil: no reports, no renders
+	Guard    web.Guard
+	// MaxAge is how long a snapshot is fresh (10 min).
+	MaxAge     time.Duration
+	QueryAllow []string // query parameters that are part of a page's identity
+	ProxyRules []ProxyRule
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+	// PresenceInterval is the time between reports (5 s).
+	PresenceInterval time.Duration
+	// DrainGrace bounds the end of running requests at shutdown (10 s).
+	DrainGrace time.Duration
+	// RenderBudget bounds one background render (60 s).
+	RenderBudget time.Duration
+	Now          func() time.Time // (time.Now)
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Host == "" && o.HostFS == nil:
+		return fault.New(fault.Usage, "realm server: no host; --host takes the directory of built files with index.html in it")
+	case strings.Contains(o.Host, "://"):
+		return fault.New(fault.Usage, "realm server: --host %s: a host URL is not supported yet; give the directory of built files", o.Host)
+	case o.DataDir == "":
+		return fault.New(fault.Usage, "realm server: no data directory; set --data")
+	case o.Addr == "":
+		return fault.New(fault.Usage, "realm server: no address; set --realm-addr")
+	}
+	for _, rule := range o.ProxyRules {
+		if !strings.HasPrefix(rule.Prefix, "/") || rule.Target == nil || rule.Target.Host == "" {
+			return fault.New(fault.Usage, "realm server: --proxy takes /prefix=http://host, not %q", rule.Prefix)
+		}
+	}
+	o.MaxAge = orDefault(o.MaxAge, 10*time.Minute)
+	o.PresenceInterval = orDefault(o.PresenceInterval, 5*time.Second)
+	o.DrainGrace = orDefault(o.DrainGrace, 10*time.Second)
+	o.RenderBudget = orDefault(o.RenderBudget, wire.DefaultBudget)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Guard.AllowRaw = true // as Boxel sends it to /_post-deployment
+	return nil
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+// Server is a realm server.
+type Server struct {
+	o        Options
+	listener net.Listener
+	realmURL string
+	depot    *depot
+	// releases is what is served, switched as a whole.
+	releases  atomic.Pointer[releaseSet]
+	accepting chan struct{} // holds one element while a release is being accepted
+	reports   chan hookReport
+	pages     *pageCache
+	renders   *renderQueue
+	metrics   *metrics
+	handler   http.Handler
+	hostNote  atomic.Pointer[string] // why the host directory is not what is served; nil when it is
+}
+
+// New binds the listener, and accepts the host's release or, when the host is
+// broken, loads the last one kept. It starts nothing.
+func New(o Options) (_ *Server, err error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if err := o.Guard.CheckListen("realm server", "--realm-addr", o.Addr); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		o:         o,
+		accepting: make(chan struct{}, 1),
+		reports:   make(chan hookReport, 1),
+		pages:     newPageCache(maxPageBytes),
+		renders:   newRenderQueue(),
+	}
+	if s.metrics, err = newMetrics(o.Registerer); err != nil {
+		return nil, fmt.Errorf("realm server: metrics: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.depot, err = openDepot(o.DataDir); err != nil {
+		return nil, err
+	}
+	if s.listener, err = web.Listen("realm server", "--realm-addr", o.Addr); err != nil {
+		return nil, err
+	}
+	if err = s.identify(); err != nil {
+		return nil, err
+	}
+	if err = s.boot(); err != nil {
+		return nil, err
+	}
+	s.handler = web.Handle(o.Log, web.Route(o.Log, s.serve))
+	return s, nil
+}
+
+// Close frees the address and the data directory of a server whose Run is
+// never called; Run does so itself.
+func (s *Server) Close() {
+	s.metrics.unregister(s.o.Registerer)
+	if s.depot != nil {
+		_ = s.depot.close()
+	}
+	if s.listener != nil {
+		_ = s.listener.Close() // closed already after Run
+	}
+}
+
+// identify settles the realm's URL and the reporter's name.
+func (s *Server) identify() error {
+	addr := s.Addr()
+	given := s.o.RealmURL
+	if given == "" {
+		given = "http://" + addr
+	}
+	realm, ok := wire.NormalizeURL(given)
+	if !ok {
+		return fault.New(fault.Usage, "realm server: --realm-url %q is no http or https URL", given)
+	}
+	s.realmURL = realm
+	if s.o.Name == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			name = "realm"
+		}
+		_, port, _ := net.SplitHostPort(addr)
+		s.o.Name = name + ":" + port
+	}
+	return nil
+}
+
+// boot decides what is served first.
+func (s *Server) boot() error {
+	kept, problems := s.depot.load()
+	for _, problem := range problems {
+		s.o.Log.Warn("kept release dropped", "error", problem)
+	}
+	if len(kept) > 0 {
+		s.releases.Store(&releaseSet{kept: kept})
+	}
+	outcome, err := s.accept(context.Background())
+	switch {
+	case err != nil:
+		return err
+	case outcome.accepted:
+		return nil
+	case len(kept) == 0:
+		return fault.New(fault.Invalid, "realm server: the host cannot be served: %s; build the application and point --host at the directory that has its index.html", outcome.reason)
+	}
+	s.o.Log.Error("the host cannot be served; serving the last release that was accepted", "token", kept[0].token, "reason", outcome.reason)
+	return nil
+}
+
+// Addr is the address that the listener has.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// URL is the realm's base URL, without a trailing slash.
+func (s *Server) URL() string { return s.realmURL }
+
+// Token is that of the shell served now.
+func (s *Server) Token() words.Token { return s.releases.Load().current().token }
+
+// Run serves until ctx ends and returns after every goroutine has.
+func (s *Server) Run(ctx context.Context) error {
+	var owned sync.WaitGroup
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if s.o.Manager != nil {
+		owned.Go(func() { s.report(inner) })
+		if s.o.Store != nil {
+			for range renderWorkers {
+				owned.Go(func() { s.renderLoop(inner) })
+			}
+		}
+	}
+	err := web.Serve(ctx, s.listener, s.handler, s.o.DrainGrace)
+	cancel()
+	owned.Wait()
+	s.Close()
+	return err
+}

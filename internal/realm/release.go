@@ -1,0 +1,180 @@
+package realm
+
+import (
+	"path"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// indexName is the host shell's file.
+const indexName = "index.html"
+
+// release is one accepted deploy: its shell in memory, its files by content.
+// It never changes.
+type release struct {
+	token words.Token
+	shell []byte
+	since time.Time
+	files map[string]file
+	dirs  map[string]bool // first path segments that are directories
+}
+
+func newRelease(shell []byte, files map[string]file, since time.Time) *release {
+	r := &release{token: words.TokenOf(shell), shell: shell, since: since, files: files, dirs: map[string]bool{}}
+	for name := range files {
+		if dir, _, nested := strings.Cut(name, "/"); nested {
+			r.dirs[dir] = true
+		}
+	}
+	return r
+}
+
+// releaseSet is what is served: the current release first, then the retained
+// ones, newest first. It never changes; a switch replaces it.
+type releaseSet struct{ kept []*release }
+
+func (s *releaseSet) current() *release {
+	if s == nil || len(s.kept) == 0 {
+		return nil
+	}
+	return s.kept[0]
+}
+
+// with is the set after r became current.
+func (s *releaseSet) with(r *release) *releaseSet {
+	next := &releaseSet{kept: []*release{r}}
+	if s == nil {
+		return next
+	}
+	for _, old := range s.kept {
+		if old.token != r.token && len(next.kept) < keptReleases {
+			next.kept = append(next.kept, old)
+		}
+	}
+	return next
+}
+
+func (s *releaseSet) tokens() []words.Token {
+	var tokens []words.Token
+	for _, r := range s.kept {
+		tokens = append(tokens, r.token)
+	}
+	return tokens
+}
+
+func (s *releaseSet) byToken(token words.Token) *release {
+	for _, r := range s.kept {
+		if r.token == token {
+			return r
+		}
+	}
+	return nil
+}
+
+// find is the file at a path, of the newest release that has it. immutable
+// tells that its name carries a hash of its content and that no retained
+// release has another content under that name.
+func (s *releaseSet) find(name string) (f file, immutable, ok bool) {
+	immutable = hashed(name)
+	for _, r := range s.kept {
+		got, has := r.files[name]
+		switch {
+		case !has:
+		case !ok:
+			f, ok = got, true
+		case got.Sum != f.Sum:
+			immutable = false
+		}
+	}
+	return f, immutable, ok
+}
+
+// isDir reports whether any kept release has a directory of that name.
+func (s *releaseSet) isDir(segment string) bool {
+	for _, r := range s.kept {
+		if r.dirs[segment] {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	hexHash    = regexp.MustCompile(`[-._][0-9a-f]{8,64}$`)
+	base64Hash = regexp.MustCompile(`[-._][0-9A-Za-z_-]{8,24}$`)
+)
+
+// hashed reports whether a file's name carries a hash of its content. A wrong
+// yes would keep an old file in browsers for a year, a wrong no costs a 304, so
+// it says no to words, dates and sizes.
+func hashed(name string) bool {
+	stem := path.Base(name)
+	for ext := path.Ext(stem); ext != "" && knownExtension(ext); ext = path.Ext(stem) {
+		stem = strings.TrimSuffix(stem, ext)
+	}
+	if match := hexHash.FindString(stem); match != "" {
+		return strings.ContainsAny(match, "0123456789") && strings.ContainsAny(match, "abcdef")
+	}
+	if match := base64Hash.FindString(stem); match != "" {
+		tail := match[max(0, len(match)-8):]
+		return strings.ContainsAny(tail, "0123456789") && strings.ContainsAny(tail, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	}
+	return false
+}
+
+// contentTypes are those of built applications; the system's own table differs
+// from machine to machine.
+func contentType(name string) string {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".html", ".htm":
+		return "text/html; charset=utf-8"
+	case ".js", ".mjs", ".cjs":
+		return "text/javascript; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".json", ".map":
+		return "application/json; charset=utf-8"
+	case ".webmanifest":
+		return "application/manifest+json"
+	case ".svg":
+		return "image/svg+xml"
+	case ".wasm":
+		return "application/wasm"
+	case ".txt", ".md":
+		return "text/plain; charset=utf-8"
+	case ".xml":
+		return "application/xml"
+	case ".png", ".gif", ".webp", ".avif", ".bmp":
+		return "image/" + strings.ToLower(path.Ext(name))[1:]
+	case ".jpg", ".jpeg":
+		return "image/jpeg"
+	case ".ico":
+		return "image/x-icon"
+	case ".woff", ".woff2", ".ttf", ".otf":
+		return "font/" + strings.ToLower(path.Ext(name))[1:]
+	case ".eot":
+		return "application/vnd.ms-fontobject"
+	case ".mp4", ".webm":
+		return "video/" + strings.ToLower(path.Ext(name))[1:]
+	case ".mp3":
+		return "audio/mpeg"
+	case ".ogg", ".wav", ".flac":
+		return "audio/" + strings.ToLower(path.Ext(name))[1:]
+	case ".pdf":
+		return "application/pdf"
+	case ".zip":
+		return "application/zip"
+	case ".gz", ".br", ".zst":
+		return "application/octet-stream"
+	}
+	return ""
+}
+
+// knownExtension reports whether a path with this extension is an asset's and
+// so never answered with the shell.
+func knownExtension(ext string) bool {
+	return contentType("x"+ext) != "" && !strings.EqualFold(ext, ".html") && !strings.EqualFold(ext, ".htm") && !strings.EqualFold(ext, ".md")
+}

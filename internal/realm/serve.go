@@ -1,0 +1,198 @@
+package realm
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/web"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// maxPath and maxURI bound what is asked for, in bytes.
+const (
+	maxPath = 4 << 10
+	maxURI  = 16 << 10
+)
+
+// serve is the whole server. It is a switch, not a mux: a mux redirects what it
+// finds untidy, and every path here is either ours, an asset, or the
+// application's.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	p := r.URL.Path
+	switch {
+	case len(p) > maxPath || len(r.RequestURI) > maxURI:
+		return fault.New(fault.Invalid, "URL too long")
+	case !strings.HasPrefix(p, "/") || strings.ContainsFunc(p, func(c rune) bool { return c < ' ' || c == 0x7f }):
+		return fault.New(fault.Invalid, "Invalid path")
+	}
+	if rule, ok := s.proxyRule(p); ok {
+		s.proxy(w, r, rule)
+		return nil
+	}
+	switch p {
+	case "/_post-deployment":
+		return s.o.Guard.Protect(s.postDeployment)(w, r)
+	case "/_standby", "/_host-shell-hash", "/livez", "/readyz", "/metrics":
+	default:
+		for segment := range strings.SplitSeq(p, "/") {
+			if segment == "." || segment == ".." {
+				return fault.New(fault.NotFound, "Not found")
+			}
+		}
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return fault.New(fault.MethodNotAllowed, "Method not allowed")
+	}
+	switch p {
+	case "/_standby":
+		return s.serveStandby(w, r)
+	case "/_host-shell-hash":
+		w.Header().Set("Cache-Control", "no-store")
+		return writeBody(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte(s.Token()))
+	case "/livez":
+		return writeBody(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
+	case "/readyz":
+		return s.serveReady(w)
+	case "/metrics":
+		return s.serveMetrics(w, r)
+	}
+	return s.servePath(w, r)
+}
+
+func (s *Server) servePath(w http.ResponseWriter, r *http.Request) error {
+	releases := s.releases.Load()
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	if name == indexName {
+		return s.serveBare(w, r, releases.current(), "bypass")
+	}
+	if f, immutable, ok := releases.find(name); ok {
+		return s.serveFile(w, r, name, f, immutable)
+	}
+	if isAsset(releases, r) {
+		w.Header().Set("Cache-Control", "no-store") // it may be there after the next deploy
+		return fault.New(fault.NotFound, "Not found")
+	}
+	return s.serveApp(w, r, releases.current())
+}
+
+// isAsset reports whether an absent path can only have meant a file: answering
+// it with the shell would give a script's loader a page.
+func isAsset(releases *releaseSet, r *http.Request) bool {
+	first, rest, below := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if below && (releases.isDir(first) || rest != "" && first == ".well-known") {
+		return true
+	}
+	if knownExtension(path.Ext(r.URL.Path)) {
+		return true
+	}
+	switch r.Header.Get("Sec-Fetch-Dest") {
+	case "", "document", "empty":
+		return false
+	}
+	return true
+}
+
+// serveStandby gives prerender servers the shell: of the current release, or
+// of a kept one when asked for by token.
+func (s *Server) serveStandby(w http.ResponseWriter, r *http.Request) error {
+	releases := s.releases.Load()
+	served := releases.current()
+	if wanted := r.URL.Query().Get("release"); wanted != "" {
+		if served = releases.byToken(words.Token(wanted)); served == nil {
+			return fault.New(fault.NotFound, "no such release is kept here")
+		}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set(wire.HeaderDocumentShell, string(served.token))
+	return writeBody(w, r, http.StatusOK, htmlType, served.shell)
+}
+
+func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name string, f file, immutable bool) error {
+	content, err := s.depot.open(f)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.NotFound, "Not found") // pruned between the look-up and here
+	}
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "the file cannot be read")
+	}
+	defer content.Close()
+	h := w.Header()
+	if kind := contentType(name); kind != "" {
+		h.Set("Content-Type", kind)
+	} else {
+		h.Set("Content-Type", "application/octet-stream")
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("ETag", `"`+f.Sum[:32]+`"`)
+	if immutable {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	} else {
+		h.Set("Cache-Control", "no-cache")
+	}
+	http.ServeContent(w, r, "", time.Time{}, content)
+	return nil
+}
+
+// serveReady is ready whenever a release is served, and says what is missing
+// to be more than that.
+func (s *Server) serveReady(w http.ResponseWriter) error {
+	answer := struct {
+		Ready   bool        `json:"ready"`
+		Token   words.Token `json:"token"`
+		Store   string      `json:"store"`
+		Manager string      `json:"manager"`
+		Host    string      `json:"host"`
+	}{true, s.Token(), "configured", "configured", "served"}
+	if s.o.Store == nil {
+		answer.Store = "none: bare shells only"
+	}
+	if s.o.Manager == nil {
+		answer.Manager = "none: nothing is rendered or reported"
+	}
+	if note := s.hostNote.Load(); note != nil {
+		answer.Host = "refused, the last accepted release is served: " + *note
+	}
+	web.WriteJSON(w, http.StatusOK, wire.ContentTypeJSON, answer)
+	return nil
+}
+
+func (s *Server) proxyRule(p string) (ProxyRule, bool) {
+	for _, rule := range s.o.ProxyRules {
+		prefix := strings.TrimSuffix(rule.Prefix, "/")
+		if p == prefix || strings.HasPrefix(p, prefix+"/") {
+			return rule, true
+		}
+	}
+	return ProxyRule{}, false
+}
+
+func (s *Server) proxied(p string) bool {
+	_, ok := s.proxyRule(p)
+	return ok
+}
+
+func (s *Server) proxy(w http.ResponseWriter, r *http.Request, rule ProxyRule) {
+	proxy := httputil.ReverseProxy{
+		Rewrite: func(out *httputil.ProxyRequest) {
+			out.SetURL(&url.URL{Scheme: rule.Target.Scheme, Host: rule.Target.Host, Path: rule.Target.Path})
+			out.SetXForwarded()
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if !errors.Is(err, context.Canceled) {
+				s.o.Log.Warn("proxied server cannot be reached", "target", rule.Target.Host, "error", err)
+			}
+			web.WriteError(w, fault.New(fault.Upstream, "the server behind %s cannot be reached", rule.Prefix))
+		},
+	}
+	proxy.ServeHTTP(w, r)
+}

@@ -1,0 +1,79 @@
+package realm
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// dump is the document in a real browser after its scripts have run.
+func dump(t *testing.T, url string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	chrome := exec.CommandContext(ctx, "/usr/bin/chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=3000", "--dump-dom", url)
+	chrome.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	chrome.Cancel = func() error { return syscall.Kill(-chrome.Process.Pid, syscall.SIGKILL) }
+	out, err := chrome.Output()
+	if err != nil {
+		t.Fatalf("chromium: %v", err)
+	}
+	return string(out)
+}
+
+// TestTakeoverInChrome puts what was prerendered under applications that begin
+// in different ways: in the end only theirs is there.
+func TestTakeoverInChrome(t *testing.T) {
+	const before, after = `<!doctype html><html><head><title>t</title><style>.of-shell{}</style></head><body>`, `<script type="module" src="/app.js"></script></body></html>`
+	cases := map[string]struct{ shell, captured, app, keeps string }{
+		"replaces its mount": {
+			`<div id="app">Loading</div>`, `<div id="app"><p>prerendered</p></div>`,
+			`document.querySelector("#app").innerHTML = "<p>application</p>"`, ""},
+		"appends to its mount": {
+			`<div id="app"></div>`, `<div id="app"><p>prerendered</p></div>`,
+			`const p = document.createElement("p"); p.textContent = "application"; document.querySelector("#app").append(p)`, ""},
+		"appends to the body": {
+			`<header id="h">of the shell</header>`, `<header id="h">of the shell</header><div class="view">prerendered</div>`,
+			`setTimeout(() => { const p = document.createElement("p"); p.textContent = "application"; document.body.append(p) }, 50)`, "of the shell"},
+		"replaces a splash in the body": {
+			`<div id="splash">wait</div>`, `<div class="view">prerendered</div>`,
+			`document.querySelector("#splash").remove(); const p = document.createElement("p"); p.textContent = "application"; document.body.append(p)`, ""},
+		"appends beside what the shell has": {
+			`<div id="app"><nav>of the shell</nav></div>`, `<div id="app"><nav>of the shell</nav><main>prerendered</main></div>`,
+			`const p = document.createElement("main"); p.textContent = "application"; document.querySelector("#app").append(p)`, "of the shell"},
+		"adopts what it finds": {
+			`<div id="app"></div>`, `<div id="app"><p>prerendered</p></div>`,
+			`const a = document.querySelector("#app"); a.firstElementChild.textContent = "application"; a.append(document.createElement("footer"))`, "<footer>"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			o, f, _ := rendering(t)
+			put(t, o.Host, map[string]string{"index.html": before + c.shell + after, "app.js": c.app})
+			f.visited = func(_ wire.VisitRequest, call client.Call) (client.VisitAnswer, error) {
+				captured := strings.Replace(before, "</head>", "<style>.run-time{}</style></head>", 1) + c.captured + after
+				return client.VisitAnswer{Token: call.Pin, Result: wire.VisitResult{Capture: words.Capture{Status: words.StatusReady, HTTPStatus: 200, HTML: captured}}}, nil
+			}
+			s, _ := start(t, o)
+			get(t, s, "/")
+			contains(t, hit(t, s, "/").body, "prerendered", ".run-time")
+			document := dump(t, s.URL()+"/")
+			contains(t, document, c.keeps, ".of-shell")
+			if strings.Count(document, "application") != 1 {
+				t.Errorf("the application's content must be there once: %s", document)
+			}
+			for _, gone := range []string{"prerendered", ".run-time", "MutationObserver"} {
+				if strings.Contains(document, gone) {
+					t.Errorf("%q is still in %s", gone, document)
+				}
+			}
+		})
+	}
+}
