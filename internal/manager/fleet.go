@@ -1,0 +1,324 @@
+package manager
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/rollout"
+	"github.com/rewarm/rewarm/internal/routing"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// fleet is what this manager knows now: the registry, the assignments, and the
+// rollout of the current release. It is safe for concurrent use.
+type fleet struct {
+	timeout time.Duration
+
+	mu      sync.Mutex
+	servers map[string]*server
+	// tombs are when servers were unregistered here: what the store still says
+	// of them from before is not news.
+	tombs   map[string]time.Time
+	table   *routing.Table
+	rollout rollout.Rollout
+	plan    rollout.Plan
+	release words.Release
+	realms  []string
+	control ledger.Control
+	away    bool // the store does not answer
+	changed chan struct{}
+	dirty   map[string]struct{} // URLs whose record in the store is out of date
+	wake    chan struct{}
+}
+
+// server is one registered prerender server.
+type server struct {
+	heartbeat    wire.Heartbeat
+	vacancy      map[string]routing.Vacancy
+	registeredAt time.Time
+	lastSeenAt   time.Time
+	storedAt     time.Time
+	draining     bool
+	// drainingInstance is the process that said so: only another process's
+	// "active" undoes it.
+	drainingInstance string
+	// out of rotation until its next heartbeat: it broke a request.
+	out      bool
+	inFlight map[string]int // by affinity key
+	hold     *hold          // the held heartbeat; nil for none
+}
+
+// hold is one held heartbeat; ended is closed when a newer one takes over.
+type hold struct{ ended chan struct{} }
+
+func newFleet(multiplex int, timeout time.Duration) *fleet {
+	return &fleet{
+		timeout: timeout,
+		servers: map[string]*server{},
+		tombs:   map[string]time.Time{},
+		table:   routing.NewTable(multiplex),
+		changed: make(chan struct{}),
+		dirty:   map[string]struct{}{},
+		wake:    make(chan struct{}, 1),
+	}
+}
+
+func (s *server) heardFrom(now time.Time, timeout time.Duration) bool {
+	return s.hold != nil || now.Sub(s.lastSeenAt) <= timeout
+}
+
+// change returns a channel that is closed at the next change of the release,
+// the rollout or the registry.
+func (f *fleet) change() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// replan computes the rollout anew, and tells those who wait when it changed.
+// f.mu is held.
+func (f *fleet) replan(now time.Time, force bool) {
+	in := rollout.Input{Now: now, Release: f.release, Paused: f.control.Paused, StoreAway: f.away}
+	for url, s := range f.servers {
+		if !s.heardFrom(now, f.timeout) {
+			continue
+		}
+		in.Servers = append(in.Servers, rollout.Server{
+			URL:      url,
+			Draining: s.draining,
+			Phase:    s.heartbeat.HostShell.Phase,
+			Detail:   s.heartbeat.HostShell.Detail,
+			Desired:  s.heartbeat.HostShell.Desired,
+			Pages:    s.heartbeat.HostShell.Pages,
+		})
+	}
+	plan := f.rollout.Next(in)
+	if force || !reflect.DeepEqual(plan, f.plan) {
+		close(f.changed)
+		f.changed = make(chan struct{})
+	}
+	f.plan = plan
+}
+
+// heard takes a heartbeat in. joined tells a server that was not registered.
+func (f *fleet) heard(now time.Time, h wire.Heartbeat) (joined bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	joined = f.take(now, now, h)
+	s := f.servers[h.URL]
+	if s.storedAt.IsZero() || now.Sub(s.storedAt) >= ledger.RegistryTTL/3 {
+		f.markDirty(h.URL)
+	}
+	return joined
+}
+
+// heardElsewhere takes in what another manager stored of a server.
+func (f *fleet) heardElsewhere(now time.Time, r ledger.Server) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	url := r.Heartbeat.URL
+	if s := f.servers[url]; s != nil && !r.LastSeenAt.After(s.lastSeenAt) || !r.LastSeenAt.After(f.tombs[url]) || now.Sub(r.LastSeenAt) > f.timeout {
+		return
+	}
+	seen := r.LastSeenAt
+	if seen.After(now) {
+		seen = now // the other manager's clock is ahead
+	}
+	joined := f.take(now, seen, r.Heartbeat)
+	f.servers[url].storedAt = now
+	if joined {
+		f.servers[url].registeredAt = r.RegisteredAt
+	}
+}
+
+// take records h as heard at seen. f.mu is held.
+func (f *fleet) take(now, seen time.Time, h wire.Heartbeat) (joined bool) {
+	s := f.servers[h.URL]
+	if joined = s == nil; joined {
+		s = &server{registeredAt: now, inFlight: map[string]int{}}
+		f.servers[h.URL] = s
+	}
+	before, wasDraining := s.heartbeat, s.draining
+	restarted := h.Instance != "" && before.Instance != "" && h.Instance != before.Instance
+	switch {
+	case h.Draining():
+		s.draining, s.drainingInstance = true, h.Instance
+	case s.draining && h.Instance != "" && h.Instance == s.drainingInstance:
+		// the process that drains does not come back
+	default:
+		s.draining, s.drainingInstance = false, ""
+	}
+	if h.WarmedAffinities == nil && !restarted {
+		h.WarmedAffinities = before.WarmedAffinities
+		f.table.Heard(h.URL, nil, s.inFlight)
+	} else {
+		f.table.Heard(h.URL, append([]string{}, h.WarmedAffinities...), s.inFlight)
+	}
+	s.heartbeat, s.lastSeenAt, s.out = h, seen, false
+	s.vacancy = make(map[string]routing.Vacancy, len(h.AffinityVacancy))
+	for key, v := range h.AffinityVacancy {
+		s.vacancy[key] = routing.Vacancy(v)
+	}
+	if joined || wasDraining != s.draining || !reflect.DeepEqual(before, h) {
+		s.storedAt = time.Time{}
+	}
+	// Vacancy changes with every render and means nothing to the rollout.
+	if joined || wasDraining != s.draining || !reflect.DeepEqual(before.HostShell, h.HostShell) {
+		f.replan(now, joined)
+	}
+	return joined
+}
+
+func (f *fleet) markDirty(url string) {
+	f.dirty[url] = struct{}{}
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// forget unregisters a server; known tells whether there was one.
+func (f *fleet) forget(now time.Time, url string) (known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.servers[url] == nil {
+		return false
+	}
+	f.tombs[url] = now
+	f.remove(now, url)
+	f.markDirty(url)
+	return true
+}
+
+// goneElsewhere is forget as another manager did it. Our own deletion comes
+// back this way too, and must not remove a server that has returned since.
+func (f *fleet) goneElsewhere(now time.Time, url string) (known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.servers[url]
+	if s == nil || !f.tombs[url].IsZero() && s.registeredAt.After(f.tombs[url]) {
+		return false
+	}
+	f.remove(now, url)
+	return true
+}
+
+func (f *fleet) remove(now time.Time, url string) {
+	if s := f.servers[url]; s != nil && s.hold != nil {
+		close(s.hold.ended)
+	}
+	delete(f.servers, url)
+	f.table.Forget(url)
+	f.replan(now, true)
+}
+
+// sweep removes servers that were not heard from, and returns their URLs.
+func (f *fleet) sweep(now time.Time) (left []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for url, s := range f.servers {
+		switch {
+		case !s.heardFrom(now, f.timeout):
+			left = append(left, url)
+		case s.hold != nil && now.Sub(s.storedAt) >= ledger.RegistryTTL/3:
+			s.lastSeenAt = now
+			f.markDirty(url)
+		}
+	}
+	for _, url := range left {
+		f.remove(now, url)
+	}
+	maps.DeleteFunc(f.tombs, func(_ string, at time.Time) bool { return now.Sub(at) > f.timeout })
+	slices.Sort(left)
+	return left
+}
+
+// takeOut removes a server from rotation until its next heartbeat.
+func (f *fleet) takeOut(url string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.servers[url]; s != nil {
+		s.out = true
+	}
+}
+
+// markDraining is for a server that said so in an answer.
+func (f *fleet) markDraining(now time.Time, url string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.servers[url]; s != nil && !s.draining {
+		s.draining, s.drainingInstance = true, s.heartbeat.Instance
+		f.replan(now, false)
+	}
+}
+
+// setRelease takes in a newer current release; older news is ignored.
+func (f *fleet) setRelease(now time.Time, r words.Release) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.Sequence <= f.release.Sequence {
+		return
+	}
+	f.release = r
+	f.replan(now, true)
+}
+
+func (f *fleet) current() words.Release {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.release
+}
+
+// setControl takes in what an operator said; older news is ignored, for a
+// reading may cross a writing.
+func (f *fleet) setControl(now time.Time, c ledger.Control) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !c.At.Before(f.control.At) {
+		f.control = c
+	}
+	f.replan(now, false)
+}
+
+// setAway takes in whether the store answers.
+func (f *fleet) setAway(now time.Time, away bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.away = away
+	f.replan(now, false)
+}
+
+func (f *fleet) restartRollout(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rollout.Restart()
+	f.replan(now, true)
+}
+
+func (f *fleet) setRealms(realms []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.realms = realms
+}
+
+// realmOf is the most specific realm that contains the URL; "" for none.
+func (f *fleet) realmOf(raw string) (best string) {
+	url, ok := wire.NormalizeURL(raw)
+	if !ok {
+		return ""
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, realm := range f.realms {
+		if (url == realm || strings.HasPrefix(url, realm+"/")) && len(realm) > len(best) {
+			best = realm
+		}
+	}
+	return best
+}

@@ -1,0 +1,84 @@
+package manager
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rewarm/rewarm/internal/fault"
+)
+
+// metrics are the manager's own; gatherer shows them.
+type metrics struct {
+	gatherer     prometheus.Gatherer
+	releases     prometheus.Counter
+	reports      *prometheus.CounterVec // by outcome
+	proxied      *prometheus.CounterVec // by route and status; status 0: the caller was gone
+	staleBlocked *prometheus.CounterVec // by where
+	takenOut     *prometheus.CounterVec // by reason
+}
+
+func newMetrics(registerer prometheus.Registerer, f *fleet) (*metrics, error) {
+	if registerer == nil {
+		registerer = prometheus.NewRegistry()
+	}
+	gatherer, ok := registerer.(prometheus.Gatherer)
+	if !ok {
+		return nil, fmt.Errorf("%T cannot gather: /metrics would be empty", registerer)
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "rewarm", Subsystem: "manager", Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "rewarm", Subsystem: "manager", Name: name, Help: help}, value)
+	}
+	m := &metrics{
+		gatherer:     gatherer,
+		releases:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rewarm", Subsystem: "manager", Name: "releases_total", Help: "Releases recorded by this manager."}),
+		reports:      counter("reports_total", "Reports of realm servers, by what they led to.", "outcome"),
+		proxied:      counter("proxied_total", "Proxied requests, by route and status; 0: the caller was gone.", "route", "code"),
+		staleBlocked: counter("stale_blocked_total", "Requests and answers of another release than required that were held back.", "where"),
+		takenOut:     counter("servers_taken_out_total", "Prerender servers taken out of rotation by a request.", "reason"),
+	}
+	for _, c := range []prometheus.Collector{
+		m.releases, m.reports, m.proxied, m.staleBlocked, m.takenOut,
+		gauge("servers", "Registered prerender servers.", func() float64 {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return float64(len(f.servers))
+		}),
+		gauge("release_sequence", "Sequence of the current release.", func() float64 { return float64(f.current().Sequence) }),
+		gauge("superseded_pages", "Warm pages of live servers that are not of the current release.", f.supersededPages),
+	} {
+		if err := registerer.Register(c); err != nil {
+			return nil, fmt.Errorf("register a metric: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (f *fleet) supersededPages() (n float64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.servers {
+		for token, pages := range s.heartbeat.HostShell.Pages {
+			if token != f.release.Token {
+				n += float64(pages)
+			}
+		}
+	}
+	return n
+}
+
+// showMetrics is open on loopback; elsewhere it takes the secret.
+func (m *Manager) showMetrics(w http.ResponseWriter, r *http.Request) error {
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	if ip := net.ParseIP(host); (ip == nil || !ip.IsLoopback()) && !m.options.Guard.Allows(r) {
+		return fault.New(fault.Unauthorized, "Unauthorized")
+	}
+	promhttp.HandlerFor(m.metrics.gatherer, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	return nil
+}

@@ -1,0 +1,172 @@
+package manager
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// The proxied routes.
+const (
+	routeVisit      = "/prerender-visit"
+	routeModule     = "/prerender-module"
+	routeScreenshot = "/prerender-screenshot"
+	routeCommand    = "/run-command"
+	routeBatch      = "/release-batch"
+)
+
+// work is a proxied request as the manager understood it.
+type work struct {
+	call
+	affinity words.Affinity
+	subject  string // what the log names it by: the URL, or the command
+	pin      words.Token
+	priority int
+	// identity is equal for requests that one render can answer.
+	identity string
+	sent     bool // a byte of it may have reached a server
+}
+
+// understand reads a proxied request in the order of the protocol: JSON, then
+// the affinity, then the pin's form.
+func (m *Manager) understand(path string, header http.Header, body []byte) (*work, error) {
+	if !json.Valid(body) {
+		return nil, fault.New(fault.Invalid, "Invalid JSON body")
+	}
+	said := readAttributes(body)
+	affinity, given, err := said.affinity()
+	if err != nil {
+		return nil, err
+	}
+	w := &work{affinity: affinity, subject: said.text("url"), call: call{path: path, header: forwardable(header), body: body}}
+	if path == routeCommand {
+		w.subject, w.once = said.text("command"), true
+	}
+	if !given {
+		realm := ""
+		if path != routeCommand && path != routeBatch {
+			realm = m.fleet.realmOf(w.subject)
+		}
+		if realm == "" {
+			return nil, fault.New(fault.Invalid, "Missing required attribute: affinityType")
+		}
+		w.affinity = words.Affinity{Type: words.AffinityRealm, Value: realm}
+		if w.body, err = said.fill(body, w.affinity); err != nil {
+			return nil, err
+		}
+	}
+	if raw := header.Get(wire.HeaderShellHash); raw != "" {
+		if w.pin, err = words.ParseToken(raw); err != nil {
+			return nil, fault.New(fault.Invalid, "%s", err)
+		}
+	}
+	w.priority = said.priority(header)
+	w.deadline = time.Now().Add(wire.Budget(header.Get(wire.HeaderBudget), said.timeoutMs()))
+	w.identity = said.identity(w, header)
+	return w, nil
+}
+
+// attributes are data.attributes, undecoded: what the manager does not know
+// passes through untouched, whatever its type.
+type attributes map[string]json.RawMessage
+
+func readAttributes(body []byte) attributes {
+	var doc struct {
+		Data json.RawMessage `json:"data"`
+	}
+	var data struct {
+		Attributes json.RawMessage `json:"attributes"`
+	}
+	a := attributes{}
+	// What is of another type counts as absent; the affinity check answers.
+	if json.Unmarshal(body, &doc) == nil && json.Unmarshal(doc.Data, &data) == nil {
+		_ = json.Unmarshal(data.Attributes, &a)
+	}
+	return a
+}
+
+func (a attributes) text(name string) string {
+	var s string
+	_ = json.Unmarshal(a[name], &s)
+	return s
+}
+
+// optional is nil when the attribute is absent or null, and empty when it is
+// no string: present, and wrong.
+func (a attributes) optional(name string) *string {
+	if raw := a[name]; len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	s := a.text(name)
+	return &s
+}
+
+func (a attributes) affinity() (words.Affinity, bool, error) {
+	request := wire.VisitRequest{AffinityType: a.optional("affinityType"), AffinityValue: a.optional("affinityValue")}
+	return request.Affinity()
+}
+
+func (a attributes) timeoutMs() int {
+	var options struct {
+		TimeoutMs int `json:"timeoutMs"`
+	}
+	_ = json.Unmarshal(a["renderOptions"], &options)
+	return options.TimeoutMs
+}
+
+func (a attributes) priority(header http.Header) int {
+	if n, ok := wire.Priority(header.Get(wire.HeaderJobPriority)); ok {
+		return n
+	}
+	var n int
+	_ = json.Unmarshal(a["priority"], &n)
+	return max(0, n)
+}
+
+// fill returns the body with the affinity that the manager found.
+func (a attributes) fill(body []byte, affinity words.Affinity) ([]byte, error) {
+	var doc, data map[string]json.RawMessage
+	_ = json.Unmarshal(body, &doc)
+	_ = json.Unmarshal(doc["data"], &data)
+	filled := maps.Clone(a)
+	filled["affinityType"], _ = json.Marshal(affinity.Type)
+	filled["affinityValue"], _ = json.Marshal(affinity.Value)
+	var err error
+	if data["attributes"], err = json.Marshal(filled); err == nil {
+		if doc["data"], err = json.Marshal(data); err == nil {
+			body, err = json.Marshal(doc)
+		}
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "Invalid JSON body")
+	}
+	return body, nil
+}
+
+// identity covers all that may change the answer: everything but how urgent it
+// is, which batch it belongs to and how long its caller waits.
+func (a attributes) identity(w *work, header http.Header) string {
+	same := maps.Clone(a)
+	for _, name := range []string{"priority", "batchId", "affinityType", "affinityValue"} {
+		delete(same, name)
+	}
+	if raw, err := json.Marshal(same); err == nil { // keys sorted, space dropped
+		var compact bytes.Buffer
+		_ = json.Compact(&compact, raw)
+		sum := sha256.New()
+		for _, part := range []string{w.path, w.affinity.Key(), string(w.pin), header.Get("Accept-Encoding"), header.Get("Accept"), compact.String()} {
+			sum.Write([]byte(part))
+			sum.Write([]byte{0})
+		}
+		return hex.EncodeToString(sum.Sum(nil))
+	}
+	return ""
+}

@@ -1,0 +1,85 @@
+package manager
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/release"
+	"github.com/rewarm/rewarm/internal/web"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// progress is the rollout as of now. Time alone may change it (a server is no
+// longer live), so it is computed when asked for.
+func (f *fleet) progress(now time.Time) wire.Rollout {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.replan(now, false)
+	view := wire.Rollout{
+		Release:    wire.RolloutRelease{Sequence: f.release.Sequence, Token: f.release.Token},
+		Phase:      wire.RolloutPhase(f.plan.Phase),
+		Detail:     f.plan.Detail,
+		StartedAt:  f.plan.StartedAt,
+		FinishedAt: f.plan.FinishedAt,
+		Servers:    make([]wire.RolloutServer, 0, len(f.plan.Servers)),
+	}
+	for _, s := range f.plan.Servers {
+		pages := s.Pages
+		if pages == nil {
+			pages = map[words.Token]int{}
+		}
+		view.Servers = append(view.Servers, wire.RolloutServer{URL: s.URL, Phase: s.Phase, Permitted: s.Permitted, Pages: pages, Detail: s.Detail})
+	}
+	return view
+}
+
+func (m *Manager) showRollout(w http.ResponseWriter, r *http.Request) error {
+	web.WriteJSON(w, http.StatusOK, wire.ContentTypeJSON, m.fleet.progress(time.Now()))
+	return nil
+}
+
+// steer answers POST /rollout/{action}.
+func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
+	action := r.PathValue("action")
+	by := web.RequestID(r.Context())
+	var err error
+	switch action {
+	case "pause", "resume":
+		err = m.setPaused(r, action == "pause", by)
+	case "restart":
+		m.fleet.restartRollout(time.Now())
+		err = m.setPaused(r, false, by)
+	case "undo":
+		err = m.undo(r)
+	default:
+		return web.NotFound(w, r)
+	}
+	if err != nil {
+		return err
+	}
+	m.log.Info("rollout steered", "action", action, "requestId", by)
+	return m.showRollout(w, r)
+}
+
+func (m *Manager) setPaused(r *http.Request, paused bool, by string) error {
+	now := time.Now()
+	control := ledger.Control{Paused: paused, At: now, By: by}
+	if err := m.store.PutControl(r.Context(), control); err != nil {
+		return away(err)
+	}
+	m.fleet.setControl(now, control)
+	return nil
+}
+
+// undo makes the previous release current again, as an operator's report.
+func (m *Manager) undo(r *http.Request) error {
+	token, ok := m.releases.previous()
+	if !ok {
+		return fault.New(fault.Invalid, "There is no previous release to go back to")
+	}
+	_, err := m.releases.report(r.Context(), release.Report{Token: token, Source: words.SourceOperator, Reporter: "undo"})
+	return err
+}
