@@ -1,0 +1,54 @@
+package prerender
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics of one prerender server. The counters named violations must stay 0.
+type metrics struct {
+	renders       *prometheus.CounterVec
+	again         *prometheus.CounterVec
+	refused       *prometheus.CounterVec
+	renderSeconds *prometheus.HistogramVec
+	warmUps       *prometheus.CounterVec
+	warmSeconds   prometheus.Histogram
+	closed        prometheus.Counter
+	browserStarts *prometheus.CounterVec
+	violations    *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer, s *Server) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "rewarm", Subsystem: "prerender", Name: name, Help: help}, labels)
+		r.MustRegister(c)
+		return c
+	}
+	buckets := prometheus.ExponentialBuckets(0.01, 2, 13) // 10 ms to 41 s
+	m := &metrics{
+		renders:       counter("renders_total", "Renders answered, by outcome.", "status", "settled_by"),
+		again:         counter("renders_again_total", "Renders done again before the caller heard of it, by reason.", "reason"),
+		refused:       counter("refused_total", "Renders refused with 503, by reason.", "reason"),
+		warmUps:       counter("warm_ups_total", "Warm-ups, by outcome.", "outcome"),
+		browserStarts: counter("browser_starts_total", "Starts of Chrome, by outcome.", "outcome"),
+		violations:    counter("invariant_violations_total", "Breaches of an invariant that were caught; must stay 0.", "invariant"),
+		closed: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "rewarm", Subsystem: "prerender", Name: "pages_closed_total", Help: "Pages closed.",
+		}),
+		renderSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "rewarm", Subsystem: "prerender", Name: "render_seconds", Help: "Time from request to answer.", Buckets: buckets,
+		}, []string{"status"}),
+		warmSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "rewarm", Subsystem: "prerender", Name: "warm_seconds", Help: "Time to warm a page.", Buckets: buckets,
+		}),
+	}
+	m.violations.WithLabelValues("never_stale") // present from the start, so that an alert on it works
+	r.MustRegister(m.closed, m.renderSeconds, m.warmSeconds,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "rewarm", Subsystem: "prerender", Name: "browser_pid", Help: "Process id of Chrome; 0 without one.",
+		}, func() float64 { return float64(s.slot.pid()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "rewarm", Subsystem: "prerender", Name: "pages", Help: "Pages that can take or are doing work.",
+		}, func() float64 { return float64(s.keeper.status().Capacity) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "rewarm", Subsystem: "prerender", Name: "stale_pages", Help: "Pages that are not of the newest release heard of.",
+		}, func() float64 { return stalePages(s.keeper.status()) }))
+	return m
+}
