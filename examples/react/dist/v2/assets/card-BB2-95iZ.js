@@ -1,0 +1,1 @@
+import{j as e,L as l}from"./vendor-DGcd0wTJ.js";function r({birds:n}){return e.jsx("ul",{className:"grid",children:n.map(s=>e.jsx("li",{children:e.jsxs(l,{className:"card",to:`/birds/${s.id}`,style:{"--tint":s.hue},children:[e.jsx("strong",{children:s.name}),e.jsx("em",{children:s.latin}),e.jsxs("small",{children:[s.where,". ",s.when]})]})},s.id))})}export{r as C};
