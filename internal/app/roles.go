@@ -1,0 +1,158 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/bus"
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/manager"
+	"github.com/rewarm/rewarm/internal/observe"
+	"github.com/rewarm/rewarm/internal/pool"
+	"github.com/rewarm/rewarm/internal/prerender"
+	"github.com/rewarm/rewarm/internal/realm"
+	"github.com/rewarm/rewarm/internal/web"
+)
+
+// Fleet is what all roles of one fleet share.
+type Fleet struct {
+	Secrets  []string // the first is sent, all are accepted
+	Guard    web.Guard
+	NATS     []string // URLs of a cluster; empty embeds the store where there is one
+	Replicas int      // of each bucket in a cluster
+	DataDir  string
+	Log      *slog.Logger
+}
+
+func (f *Fleet) secret() string {
+	if len(f.Secrets) == 0 {
+		return ""
+	}
+	return f.Secrets[0]
+}
+
+// ManagerOptions are a manager's own.
+type ManagerOptions struct {
+	Addr       string
+	NATSListen string
+	Settings   manager.Options // times and bounds; the rest is filled in
+}
+
+// RunManager runs a prerender manager until ctx ends.
+func RunManager(ctx context.Context, fleet Fleet, o ManagerOptions) (err error) {
+	var teardown stack
+	defer func() { err = errors.Join(err, teardown.unwind()) }()
+	store, err := openStore(ctx, bus.Options{
+		URLs: fleet.NATS, Listen: o.NATSListen, DataDir: fleet.DataDir, Secret: fleet.secret(), Log: fleet.Log, Name: "prerender-manager",
+	}, fleet.Replicas, &teardown)
+	if err != nil {
+		return err
+	}
+	m, err := newManager(fleet, o, store)
+	if err != nil {
+		return err
+	}
+	return m.Run(ctx)
+}
+
+func newManager(fleet Fleet, o ManagerOptions, store *ledger.Ledger) (*manager.Manager, error) {
+	settings := o.Settings
+	settings.Addr, settings.Guard, settings.Ledger, settings.Log = o.Addr, fleet.Guard, store, fleet.Log
+	settings.Registerer = observe.NewRegistry()
+	return manager.New(settings)
+}
+
+// PrerenderOptions are a prerender server's own.
+type PrerenderOptions struct {
+	Addr       string
+	URL        string
+	ManagerURL string // "" runs without a manager
+	Realms     []string
+	Chrome     string
+	Pool       pool.Options
+	Settings   prerender.Options // times and bounds; the rest is filled in
+}
+
+// RunPrerender runs a prerender server until ctx ends.
+func RunPrerender(ctx context.Context, fleet Fleet, o PrerenderOptions) (err error) {
+	var teardown stack
+	defer func() { err = errors.Join(err, teardown.unwind()) }()
+	server, err := newPrerender(fleet, o, &teardown)
+	if err != nil {
+		return err
+	}
+	return server.Run(ctx)
+}
+
+func newPrerender(fleet Fleet, o PrerenderOptions, teardown *stack) (*prerender.Server, error) {
+	dir, err := takeDir(fleet.DataDir, "prerender-server", fleet.Log, teardown)
+	if err != nil {
+		return nil, err
+	}
+	launch, err := chromeLauncher(o.Chrome, dir, fleet.Log)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "prerender-server: no Chrome; install Debian's chromium package, or give its path with --chrome")
+	}
+	settings := o.Settings
+	settings.Addr, settings.URL, settings.Realms, settings.Guard = o.Addr, o.URL, o.Realms, fleet.Guard
+	settings.Pool, settings.Launch, settings.Log, settings.Registry = o.Pool, launch, fleet.Log, observe.NewRegistry()
+	if o.ManagerURL != "" {
+		settings.Manager = client.NewManager(o.ManagerURL, fleet.secret())
+	}
+	return prerender.New(settings)
+}
+
+// RealmOptions are a realm server's own.
+type RealmOptions struct {
+	Addr       string
+	Host       string // directory; "" serves Example
+	Example    fs.FS
+	RealmURL   string
+	ManagerURL string // "" : no reports and no renders
+	MaxAge     time.Duration
+	QueryAllow []string
+	Proxy      []realm.ProxyRule
+	DrainGrace time.Duration
+}
+
+// RunRealm runs a realm server until ctx ends.
+func RunRealm(ctx context.Context, fleet Fleet, o RealmOptions) (err error) {
+	var teardown stack
+	defer func() { err = errors.Join(err, teardown.unwind()) }()
+	var store realm.Store
+	if len(fleet.NATS) > 0 {
+		opened, err := openStore(ctx, bus.Options{
+			URLs: fleet.NATS, Secret: fleet.secret(), Log: fleet.Log, Name: "realm-server", Lazy: true,
+		}, fleet.Replicas, &teardown)
+		if err != nil {
+			return err
+		}
+		store = opened
+	}
+	server, err := newRealm(fleet, o, store, &teardown)
+	if err != nil {
+		return err
+	}
+	return server.Run(ctx)
+}
+
+func newRealm(fleet Fleet, o RealmOptions, store realm.Store, teardown *stack) (*realm.Server, error) {
+	dir, err := takeDir(fleet.DataDir, "realm-server", fleet.Log, teardown)
+	if err != nil {
+		return nil, err
+	}
+	options := realm.Options{
+		Addr: o.Addr, Host: o.Host, HostFS: o.Example, RealmURL: o.RealmURL, DataDir: dir, Store: store, Guard: fleet.Guard,
+		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, ProxyRules: o.Proxy, DrainGrace: o.DrainGrace,
+		Log: fleet.Log.With("role", "realm-server"), Registerer: observe.NewRegistry(),
+	}
+	if o.ManagerURL != "" {
+		options.Manager = client.NewManager(o.ManagerURL, fleet.secret())
+	}
+	return realm.New(options)
+}

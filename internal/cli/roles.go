@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/app"
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/manager"
+	"github.com/rewarm/rewarm/internal/pool"
+	"github.com/rewarm/rewarm/internal/prerender"
+	"github.com/rewarm/rewarm/internal/realm"
+)
+
+type realmCommand struct {
+	Host       string        `required:"" help:"Directory of the built application, with index.html in it, or its URL." placeholder:"DIR|URL"`
+	Addr       string        `help:"Where visitors are served." default:"127.0.0.1:4201"`
+	RealmURL   string        `name:"realm-url" help:"Base URL that visitors and prerender servers use; default: the address." placeholder:"PUBLIC-URL"`
+	ManagerURL string        `name:"manager-url" help:"The prerender manager; without it pages are bare shells." env:"REWARM_MANAGER_URL,PRERENDER_MANAGER_URL" placeholder:"URL"`
+	Proxy      []string      `help:"Send requests below a prefix to another server." placeholder:"/api=URL"`
+	MaxAge     time.Duration `help:"How long a stored page is fresh." default:"10m"`
+	Query      []string      `help:"Query parameters that make another page." placeholder:"NAME"`
+
+	dataFlags
+	secretFlags
+	storeFlags
+}
+
+func (c *realmCommand) Run(r *run) error {
+	fleet, err := newFleet(r, c.secretFlags, c.storeFlags, c.dir())
+	if err != nil {
+		return err
+	}
+	host, err := parseHost(c.Host)
+	if err != nil {
+		return err
+	}
+	proxy, err := parseProxy(c.Proxy)
+	if err != nil {
+		return err
+	}
+	return app.RunRealm(r.ctx, fleet, app.RealmOptions{
+		Addr: c.Addr, Host: host, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
+	})
+}
+
+// milliseconds is a time in the settings that keep Boxel's names.
+type milliseconds int
+
+func (m milliseconds) duration() time.Duration { return time.Duration(m) * time.Millisecond }
+
+type managerCommand struct {
+	Addr       string `help:"Where callers, prerender servers and realm servers reach the manager." default:"127.0.0.1:4222"`
+	NATSListen string `name:"nats-listen" help:"Let roles on other machines join the embedded store, at 4223 for example." placeholder:"ADDR"`
+
+	Multiplex        int          `hidden:"" default:"1" env:"PRERENDER_MULTIPLEX"`
+	HeartbeatTimeout milliseconds `hidden:"" default:"30000" env:"PRERENDER_HEARTBEAT_TIMEOUT_MS"`
+	SweepInterval    milliseconds `hidden:"" default:"5000" env:"PRERENDER_HEARTBEAT_SWEEP_INTERVAL_MS"`
+	DiscoveryWait    milliseconds `hidden:"" default:"10000" env:"PRERENDER_SERVER_DISCOVERY_WAIT_MS"`
+	DiscoveryPoll    milliseconds `hidden:"" default:"100" env:"PRERENDER_SERVER_DISCOVERY_POLL_MS"`
+	ServerTimeout    milliseconds `hidden:"" default:"120000" env:"PRERENDER_SERVER_TIMEOUT_MS"`
+	ShutdownGrace    milliseconds `hidden:"" default:"10000" env:"PRERENDER_SHUTDOWN_GRACE_MS"`
+
+	dataFlags
+	secretFlags
+	storeFlags
+}
+
+func (c *managerCommand) Run(r *run) error {
+	fleet, err := newFleet(r, c.secretFlags, c.storeFlags, c.dir())
+	if err != nil {
+		return err
+	}
+	return app.RunManager(r.ctx, fleet, app.ManagerOptions{Addr: c.Addr, NATSListen: c.NATSListen, Settings: manager.Options{
+		MultiplexPerAffinity: c.Multiplex, HeartbeatTimeout: c.HeartbeatTimeout.duration(), SweepInterval: c.SweepInterval.duration(),
+		DiscoveryWait: c.DiscoveryWait.duration(), DiscoveryPoll: c.DiscoveryPoll.duration(),
+		ServerTimeout: c.ServerTimeout.duration(), DrainGrace: c.ShutdownGrace.duration(),
+	}})
+}
+
+type prerenderCommand struct {
+	Addr       string   `help:"Where the manager reaches this server." default:"127.0.0.1:4221"`
+	URL        string   `help:"This server's URL as the manager sees it; default: the address." placeholder:"REACHABLE-AT"`
+	ManagerURL string   `name:"manager-url" help:"The prerender manager." env:"REWARM_MANAGER_URL,PRERENDER_MANAGER_URL" placeholder:"URL"`
+	RealmURL   []string `name:"realm-url" required:"" help:"Base URL of the realm to render; several share one host." placeholder:"URL"`
+	Pages      int      `help:"Pages kept warm." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
+	Chrome     string   `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
+
+	HeartbeatInterval milliseconds `hidden:"" default:"10000" env:"PRERENDER_HEARTBEAT_INTERVAL_MS"`
+	RenderTimeout     milliseconds `hidden:"" default:"60000" env:"RENDER_TIMEOUT_MS"`
+	ShutdownGrace     milliseconds `hidden:"" default:"10000" env:"PRERENDER_SHUTDOWN_GRACE_MS"`
+
+	dataFlags
+	secretFlags
+}
+
+// drainMin is how long a draining server answers 410 before it leaves, so that
+// callers read that rather than a reset (protocol, "Settings").
+const drainMin = 5 * time.Second
+
+func (c *prerenderCommand) Run(r *run) error {
+	fleet, err := newFleet(r, c.secretFlags, storeFlags{}, c.dir())
+	if err != nil {
+		return err
+	}
+	return app.RunPrerender(r.ctx, fleet, app.PrerenderOptions{
+		Addr: c.Addr, URL: c.URL, ManagerURL: c.ManagerURL, Realms: c.RealmURL, Chrome: c.Chrome, Pool: pool.Options{Size: c.Pages},
+		Settings: prerender.Options{
+			HeartbeatInterval: c.HeartbeatInterval.duration(), RenderTimeout: c.RenderTimeout.duration(),
+			DrainMin: min(drainMin, c.ShutdownGrace.duration()), DrainGrace: c.ShutdownGrace.duration(),
+		},
+	})
+}
+
+// parseHost checks the host before anything starts.
+func parseHost(host string) (string, error) {
+	if u, err := url.Parse(host); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+		return "", fault.New(fault.Usage, "--host %s: a host URL is not supported yet; give the directory of built files", host)
+	}
+	return host, nil
+}
+
+func parseProxy(rules []string) ([]realm.ProxyRule, error) {
+	var parsed []realm.ProxyRule
+	for _, rule := range rules {
+		prefix, target, ok := strings.Cut(rule, "=")
+		u, err := url.Parse(target)
+		if !ok || err != nil || !strings.HasPrefix(prefix, "/") || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fault.New(fault.Usage, "--proxy %q is not of the form /api=http://127.0.0.1:8080", rule)
+		}
+		parsed = append(parsed, realm.ProxyRule{Prefix: prefix, Target: u})
+	}
+	return parsed, nil
+}

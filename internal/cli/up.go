@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rewarm/rewarm/examples"
+	"github.com/rewarm/rewarm/internal/app"
+	"github.com/rewarm/rewarm/internal/prerender"
+)
+
+type upCommand struct {
+	Host          string        `help:"Directory of the built application, with index.html in it, or its URL; default: an example." placeholder:"DIR|URL"`
+	RealmAddr     string        `help:"Where visitors are served." default:"127.0.0.1:4201"`
+	RealmURL      string        `name:"realm-url" help:"Base URL that visitors use, when it is not the address." placeholder:"URL"`
+	ManagerAddr   string        `help:"Where the manager listens." default:"127.0.0.1:4222"`
+	PrerenderAddr string        `help:"Where the prerender server listens." default:"127.0.0.1:4221"`
+	Pages         int           `help:"Pages kept warm." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
+	Chrome        string        `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
+	NoWatch       bool          `help:"Do not take a new release when the host directory changes."`
+	MaxAge        time.Duration `help:"How long a stored page is fresh." default:"10m"`
+	Query         []string      `name:"query" help:"Query parameters that make another page." placeholder:"NAME"`
+	Proxy         []string      `help:"Send requests below a prefix to another server." placeholder:"/api=URL"`
+
+	dataFlags
+	secretFlags
+	storeFlags
+}
+
+// Help is shown by rewarm up --help.
+func (upCommand) Help() string {
+	return `Runs realm server, prerender manager and prerender server, with the store embedded, until interrupted.
+
+Try it:
+  rewarm up
+  curl -s http://127.0.0.1:4201/products    twice: the second answer has the prerendered page in it
+  rewarm up --host ./dist                   your own application; a new build in ./dist is taken as a release`
+}
+
+func (c *upCommand) Run(r *run) error {
+	fleet, err := newFleet(r, c.secretFlags, c.storeFlags, c.dir())
+	if err != nil {
+		return err
+	}
+	host, err := parseHost(c.Host)
+	if err != nil {
+		return err
+	}
+	proxy, err := parseProxy(c.Proxy)
+	if err != nil {
+		return err
+	}
+	o := app.UpOptions{
+		Host: host, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
+		Pages: c.Pages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
+		Prerender: prerender.Options{DrainMin: time.Millisecond},
+	}
+	if o.Host == "" {
+		if o.Example, err = examples.Vanilla("v1"); err != nil {
+			return err
+		}
+	}
+	up, err := app.NewUp(r.ctx, fleet, o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.streams.Out, "Pages    %s/\nFleet    %s/\nStop     Ctrl-C\n", up.RealmURL(), up.ManagerURL())
+	return up.Run(r.ctx)
+}
