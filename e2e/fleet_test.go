@@ -1,0 +1,285 @@
+// Package e2e runs whole fleets on the real thing: real Chrome, real built
+// applications, the real store, real sockets.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rewarm/rewarm/examples"
+	"github.com/rewarm/rewarm/internal/app"
+	"github.com/rewarm/rewarm/internal/bus"
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// eventually bounds every wait of these tests; it is generous because the
+// machine is shared, and reached only when something is broken.
+const eventually = 2 * time.Minute
+
+// fleet is a whole fleet in this process, its store open to the test.
+type fleet struct {
+	t     *testing.T
+	up    *app.Up
+	host  string // the host directory
+	store *ledger.Ledger
+	log   *syncBuffer
+	http  *http.Client
+
+	mu       sync.Mutex
+	tokens   map[words.Token]string // release name by token
+	deployed []string               // release names in the order they were accepted
+}
+
+// startFleet runs a fleet on the vanilla example's release r0.
+func startFleet(t *testing.T, change func(*app.UpOptions)) *fleet {
+	t.Helper()
+	f := &fleet{
+		t: t, host: t.TempDir(), log: &syncBuffer{}, tokens: map[words.Token]string{},
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
+	}
+	f.write("r0")
+	log := slog.New(slog.NewTextHandler(f.log, nil))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("log of the fleet:\n" + f.log.String())
+		}
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
+	store, err := bus.Start(ctx, bus.Options{Listen: "127.0.0.1:0", DataDir: t.TempDir(), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	if f.store, err = ledger.Open(ctx, store.Conn(), ledger.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	options := app.UpOptions{
+		Host: f.host, RealmAddr: "127.0.0.1:0", ManagerAddr: "127.0.0.1:0", PrerenderAddr: "127.0.0.1:0", Pages: 3,
+	}
+	if change != nil {
+		change(&options)
+	}
+	f.up, err = app.NewUp(ctx, app.Fleet{NATS: []string{"nats://" + store.Addr()}, Replicas: 1, DataDir: t.TempDir(), Log: log}, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- f.up.Run(ctx) }()
+	t.Cleanup(func() {
+		pid := f.browserPID()
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the fleet ended with: %v", err)
+		}
+		if pid > 0 && syscall.Kill(pid, 0) == nil {
+			t.Errorf("chrome %d is still there after the fleet has ended", pid)
+		}
+		f.http.CloseIdleConnections()
+	})
+	f.until("the fleet is complete on r0", func() bool { return f.rollout().Phase == wire.RolloutComplete })
+	f.note("r0", f.token())
+	return f
+}
+
+// write replaces the host directory's content by a release of the example.
+func (f *fleet) write(release string) {
+	f.t.Helper()
+	if err := examples.WriteVanilla(f.host, release); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// deploy writes a release and calls the hook, as a pipeline does.
+func (f *fleet) deploy(release string) words.Token {
+	f.t.Helper()
+	f.write(release)
+	response, err := f.http.Post(f.up.RealmURL()+"/_post-deployment", "", nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer struct {
+		CurrentChecksum words.Token `json:"currentChecksum"`
+		Accepted        bool        `json:"accepted"`
+		Reason          string      `json:"reason"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || !answer.Accepted {
+		f.t.Fatalf("deploying %s: %+v %v", release, answer, err)
+	}
+	f.note(release, answer.CurrentChecksum)
+	return answer.CurrentChecksum
+}
+
+func (f *fleet) note(release string, token words.Token) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tokens[token] = release
+	f.deployed = append(f.deployed, release)
+}
+
+// nameOf is the release of a token.
+func (f *fleet) nameOf(token words.Token) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.tokens[token]
+}
+
+// deploys is how many releases were accepted so far.
+func (f *fleet) deploys() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.deployed)
+}
+
+// indexOf is the place of a release in the order of acceptance.
+func (f *fleet) indexOf(release string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := len(f.deployed) - 1; i >= 0; i-- {
+		if f.deployed[i] == release {
+			return i
+		}
+	}
+	return -1
+}
+
+func (f *fleet) token() words.Token {
+	f.t.Helper()
+	_, body := f.get("/_host-shell-hash")
+	return words.Token(body)
+}
+
+func (f *fleet) get(path string) (http.Header, string) {
+	f.t.Helper()
+	response, err := f.http.Get(f.up.RealmURL() + path)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return response.Header, string(body)
+}
+
+func (f *fleet) rollout() wire.Rollout {
+	f.t.Helper()
+	rollout, err := client.NewManager(f.up.ManagerURL(), "").Rollout(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return rollout
+}
+
+// until polls a condition that nothing announces.
+func (f *fleet) until(what string, condition func() bool) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), eventually)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-ctx.Done():
+			rollout, _ := json.Marshal(f.rollout())
+			f.t.Fatalf("not within %s: %s; rollout %s", eventually, what, rollout)
+		case <-tick.C:
+		}
+	}
+}
+
+// completeOn waits until every page of every server is of the token.
+func (f *fleet) completeOn(token words.Token) {
+	f.t.Helper()
+	f.until("the fleet is complete on "+f.nameOf(token), func() bool {
+		rollout := f.rollout()
+		return rollout.Phase == wire.RolloutComplete && rollout.Release.Token == token
+	})
+}
+
+// metric reads one sample of the prerender server, -1 when it is not there.
+func (f *fleet) metric(name string) float64 {
+	f.t.Helper()
+	response, err := f.http.Get(f.up.PrerenderURL() + "/metrics")
+	if err != nil {
+		return -1
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(body)
+	if found == nil {
+		return -1
+	}
+	value, err := strconv.ParseFloat(string(found[1]), 64)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return value
+}
+
+func (f *fleet) browserPID() int { return int(f.metric("rewarm_prerender_browser_pid")) }
+
+// visitAnswer is an answer as a caller who knows only the wire contract sees it.
+type visitAnswer struct {
+	Status int
+	Token  words.Token
+	Data   struct {
+		Attributes wire.VisitResult `json:"attributes"`
+	} `json:"data"`
+	Meta wire.Meta `json:"meta"`
+	Body string
+}
+
+// visit asks the manager for a render.
+func (f *fleet) visit(ctx context.Context, path string, mode words.Mode) (visitAnswer, error) {
+	body := fmt.Sprintf(`{"data":{"attributes":{"url":%q,"renderOptions":{"mode":%q}}}}`, f.up.RealmURL()+path, mode)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.up.ManagerURL()+"/prerender-visit", bytes.NewReader([]byte(body)))
+	if err != nil {
+		return visitAnswer{}, err
+	}
+	response, err := f.http.Do(request)
+	if err != nil {
+		return visitAnswer{}, err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		return visitAnswer{}, err
+	}
+	answer := visitAnswer{Status: response.StatusCode, Token: words.Token(response.Header.Get(wire.HeaderShellHash)), Body: string(raw)}
+	return answer, json.Unmarshal(raw, &answer)
+}
+
+// syncBuffer is a log that many goroutines write.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
