@@ -27,10 +27,16 @@ type tally struct {
 // request's own fault.
 func (m *Manager) attempts(ctx context.Context, w *work) (result, error) {
 	t := tally{tried: map[string]struct{}{}}
+	patience, cancel := context.WithTimeout(ctx, m.options.DiscoveryWait)
+	defer cancel()
 	for {
+		change := m.fleet.change()
 		chosen, ok := m.fleet.choose(time.Now(), routing.Request{
 			Key: w.affinity.Key(), Priority: w.priority, Pin: w.pin, Tried: t.tried,
 		})
+		if !ok && len(t.tried) == 0 && m.fleet.warming(time.Now(), w.pin) && m.await(patience, change) {
+			continue
+		}
 		if !ok {
 			return result{}, m.nobodyLeft(&t)
 		}
@@ -47,6 +53,20 @@ func (m *Manager) attempts(ctx context.Context, w *work) (result, error) {
 			return result{answer: got, target: chosen.url}, err
 		}
 	}
+}
+
+// await waits for a change of the fleet; false means that patience is over.
+func (m *Manager) await(patience context.Context, change <-chan struct{}) bool {
+	poll := time.NewTimer(m.options.DiscoveryPoll) // capacity is no change that is told
+	defer poll.Stop()
+	select {
+	case <-change:
+	case <-poll.C:
+	case <-m.drained:
+	case <-patience.Done():
+		return false
+	}
+	return !m.draining.Load()
 }
 
 func (m *Manager) attempt(ctx context.Context, chosen lease, w *work) (*answer, error) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rewarm/rewarm/internal/routing"
+	"github.com/rewarm/rewarm/internal/words"
 )
 
 // lease is one request at one server, counted as in flight until done.
@@ -99,4 +100,23 @@ func (f *fleet) resetAssignments() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.table.Reset()
+}
+
+// warming reports whether a server that could take the request is about to:
+// it is in rotation, and either has no page at all yet, or, for work pinned to
+// the current release, none of that release. A deploy's first pinned renders
+// come before its first warm page.
+func (f *fleet) warming(now time.Time, pin words.Token) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.servers {
+		if s.out || s.draining || !s.heardFrom(now, f.timeout) {
+			continue
+		}
+		pages := s.heartbeat.HostShell.Pages
+		if s.heartbeat.Capacity == 0 && len(pages) == 0 || pin != "" && pin == f.release.Token && pages[pin] == 0 {
+			return true
+		}
+	}
+	return false
 }

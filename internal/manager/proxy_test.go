@@ -243,6 +243,23 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// A deploy's first pinned renders come before its first warm page: they wait
+// for it instead of being refused.
+func TestPinnedWorkWaitsForTheFirstWarmPage(t *testing.T) {
+	s := newFake(t, status(201, wire.HeaderShellHash, "new"))
+	r := start(t, func(o *Options) { o.DiscoveryWait = time.Minute })
+	r.mustSay("old", "deployment", "a")
+	r.beat(s.URL, pagesOf(1, "old", map[string]int{"old": 1}))
+	r.mustSay("new", "deployment", "a")
+	answered := make(chan reply, 1)
+	go func() { answered <- r.do("POST", "/prerender-visit", visitBody(), wire.HeaderShellHash, "new") }()
+	eventually(t, "the visit is under way", func() bool { return r.working.Load() == 1 })
+	r.beat(s.URL, pagesOf(2, "new", map[string]int{"old": 1, "new": 1}))
+	if got := <-answered; got.status != 201 || s.calls() != 1 {
+		t.Errorf("asked %d times: %v", s.calls(), got)
+	}
+}
+
 func TestF06_ACallerThatLeavesAbortsItsRender(t *testing.T) {
 	for _, path := range []string{"/prerender-visit", "/prerender-screenshot"} {
 		began, aborted := make(chan struct{}), make(chan struct{})
