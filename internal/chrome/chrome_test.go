@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -198,7 +199,9 @@ func TestW15_CancelledStartIsReaped(t *testing.T) {
 func wantNoChildren(t *testing.T) {
 	t.Helper()
 	if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); !errors.Is(err, syscall.ECHILD) {
-		t.Errorf("a child is left: pid %d, %v", pid, err)
+		stat, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		line, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		t.Errorf("a child is left: pid %d, %v, %s %q", pid, err, stat, line)
 	}
 }
 

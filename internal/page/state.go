@@ -77,7 +77,7 @@ func (s *state) begin(m *settle.Machine, epoch int) {
 // clear forgets what earlier routes left; s.mu is held.
 func (s *state) clear() {
 	s.requests = map[string]asked{}
-	s.rejected, s.refused, s.docFailed, s.skew = "", "", "", ""
+	s.rejected, s.refused, s.docFailed, s.skew, s.missing = "", "", "", "", ""
 	s.thrown, s.console, s.failed = nil, nil, nil
 	s.isReady, s.isFailing = false, false
 }
