@@ -36,6 +36,9 @@ type load struct {
 	f       *fleet
 	mode    words.Mode
 	answers atomic.Int64
+	// mayRefuse allows 503 with Retry-After: Chrome is being killed.
+	mayRefuse bool
+	refused   atomic.Int64
 	// older counts, for each number of deploys at the time of asking, the ready
 	// answers of pages that were warm before the last of them.
 	mu    sync.Mutex
@@ -87,6 +90,10 @@ func (l *load) call(ctx context.Context, caller int) {
 		answer, err := l.f.visit(ctx, path, l.mode)
 		if ctx.Err() != nil {
 			return
+		}
+		if err == nil && answer.Status == 503 && answer.RetryAfter != "" && l.mayRefuse {
+			l.refused.Add(1)
+			continue
 		}
 		if err != nil || answer.Status != 201 || answer.Data.Attributes.Status != words.StatusReady {
 			l.f.t.Errorf("%s failed: %d %v %.600s", path, answer.Status, err, answer.Body)

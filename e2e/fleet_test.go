@@ -30,14 +30,24 @@ import (
 // machine is shared, and reached only when something is broken.
 const eventually = 2 * time.Minute
 
-// fleet is a whole fleet in this process, its store open to the test.
+// place is where a fleet answers; [app.Up] is one.
+type place interface {
+	RealmURL() string
+	ManagerURL() string
+	PrerenderURL() string
+}
+
+// fleet is a whole fleet, its store open to the test: in this process, or in
+// processes of its own.
 type fleet struct {
 	t     *testing.T
-	up    *app.Up
+	up    place
 	host  string // the host directory
 	store *ledger.Ledger
 	log   *syncBuffer
 	http  *http.Client
+	// secret is the fleet's; "" for none.
+	secret string
 
 	mu       sync.Mutex
 	tokens   map[words.Token]string // release name by token
@@ -74,12 +84,13 @@ func startFleet(t *testing.T, change func(*app.UpOptions)) *fleet {
 	if change != nil {
 		change(&options)
 	}
-	f.up, err = app.NewUp(ctx, app.Fleet{NATS: []string{"nats://" + store.Addr()}, Replicas: 1, DataDir: t.TempDir(), Log: log}, options)
+	up, err := app.NewUp(ctx, app.Fleet{NATS: []string{"nats://" + store.Addr()}, Replicas: 1, DataDir: t.TempDir(), Log: log}, options)
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.up = up
 	ended := make(chan error, 1)
-	go func() { ended <- f.up.Run(ctx) }()
+	go func() { ended <- up.Run(ctx) }()
 	t.Cleanup(func() {
 		pid := f.browserPID()
 		stop()
@@ -104,22 +115,35 @@ func (f *fleet) write(release string) {
 	}
 }
 
-// deploy writes a release and calls the hook, as a pipeline does.
-func (f *fleet) deploy(release string) words.Token {
+// deployed is what the hook answers.
+type deployed struct {
+	CurrentChecksum words.Token `json:"currentChecksum"`
+	Accepted        bool        `json:"accepted"`
+	Reason          string      `json:"reason"`
+}
+
+// postDeployment calls the hook, as a pipeline does.
+func (f *fleet) postDeployment() deployed {
 	f.t.Helper()
-	f.write(release)
 	response, err := f.http.Post(f.up.RealmURL()+"/_post-deployment", "", nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	defer response.Body.Close()
-	var answer struct {
-		CurrentChecksum words.Token `json:"currentChecksum"`
-		Accepted        bool        `json:"accepted"`
-		Reason          string      `json:"reason"`
+	var answer deployed
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		f.t.Fatal(err)
 	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || !answer.Accepted {
-		f.t.Fatalf("deploying %s: %+v %v", release, answer, err)
+	return answer
+}
+
+// deploy writes a release and has it accepted.
+func (f *fleet) deploy(release string) words.Token {
+	f.t.Helper()
+	f.write(release)
+	answer := f.postDeployment()
+	if !answer.Accepted {
+		f.t.Fatalf("deploying %s: %+v", release, answer)
 	}
 	f.note(release, answer.CurrentChecksum)
 	return answer.CurrentChecksum
@@ -180,7 +204,7 @@ func (f *fleet) get(path string) (http.Header, string) {
 
 func (f *fleet) rollout() wire.Rollout {
 	f.t.Helper()
-	rollout, err := client.NewManager(f.up.ManagerURL(), "").Rollout(f.t.Context())
+	rollout, err := client.NewManager(f.up.ManagerURL(), f.secret).Rollout(f.t.Context())
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -237,9 +261,10 @@ func (f *fleet) browserPID() int { return int(f.metric("rewarm_prerender_browser
 
 // visitAnswer is an answer as a caller who knows only the wire contract sees it.
 type visitAnswer struct {
-	Status int
-	Token  words.Token
-	Data   struct {
+	Status     int
+	Token      words.Token
+	RetryAfter string
+	Data       struct {
 		Attributes wire.VisitResult `json:"attributes"`
 	} `json:"data"`
 	Meta wire.Meta `json:"meta"`
@@ -262,7 +287,8 @@ func (f *fleet) visit(ctx context.Context, path string, mode words.Mode) (visitA
 	if err != nil {
 		return visitAnswer{}, err
 	}
-	answer := visitAnswer{Status: response.StatusCode, Token: words.Token(response.Header.Get(wire.HeaderShellHash)), Body: string(raw)}
+	answer := visitAnswer{Status: response.StatusCode, Token: words.Token(response.Header.Get(wire.HeaderShellHash)),
+		RetryAfter: response.Header.Get("Retry-After"), Body: string(raw)}
 	return answer, json.Unmarshal(raw, &answer)
 }
 
