@@ -89,6 +89,8 @@ type prerenderCommand struct {
 
 	HeartbeatInterval milliseconds `hidden:"" default:"10000" env:"PRERENDER_HEARTBEAT_INTERVAL_MS"`
 	RenderTimeout     milliseconds `hidden:"" default:"60000" env:"RENDER_TIMEOUT_MS"`
+	StandbyTimeout    milliseconds `hidden:"" default:"30000" env:"PRERENDER_STANDBY_TIMEOUT_MS"`
+	AffinityTabMax    int          `hidden:"" default:"0" env:"PRERENDER_AFFINITY_TAB_MAX"`
 	ShutdownGrace     milliseconds `hidden:"" default:"10000" env:"PRERENDER_SHUTDOWN_GRACE_MS"`
 
 	dataFlags
@@ -105,8 +107,10 @@ func (c *prerenderCommand) Run(r *run) error {
 		return err
 	}
 	return app.RunPrerender(r.ctx, fleet, app.PrerenderOptions{
-		Addr: c.Addr, URL: c.URL, ManagerURL: c.ManagerURL, Realms: c.RealmURL, Chrome: c.Chrome, Pool: pool.Options{Size: c.Pages},
+		Addr: c.Addr, URL: c.URL, ManagerURL: c.ManagerURL, Realms: c.RealmURL, Chrome: c.Chrome,
+		Pool: pool.Options{Size: c.Pages, PerOwner: c.AffinityTabMax},
 		Settings: prerender.Options{
+			WarmTimeout:       c.StandbyTimeout.duration(),
 			HeartbeatInterval: c.HeartbeatInterval.duration(), RenderTimeout: c.RenderTimeout.duration(),
 			DrainMin: min(drainMin, c.ShutdownGrace.duration()), DrainGrace: c.ShutdownGrace.duration(),
 		},

@@ -43,6 +43,8 @@ type Options struct {
 	Warming int
 	// Queue is how many requests may wait for a page [64].
 	Queue int
+	// PerOwner is how many pages one owner may have [Size].
+	PerOwner int
 }
 
 func (o Options) withDefaults() Options {
@@ -50,6 +52,7 @@ func (o Options) withDefaults() Options {
 	o.Surge = cmp.Or(max(o.Surge, 0), 1)
 	o.Warming = cmp.Or(max(o.Warming, 0), 1)
 	o.Queue = cmp.Or(max(o.Queue, 0), 64)
+	o.PerOwner = cmp.Or(max(o.PerOwner, 0), o.Size)
 	return o
 }
 
@@ -84,6 +87,7 @@ type page struct {
 	token    words.Token // of its document; "" while warming
 	owner    Owner
 	request  RequestID // that it is busy with
+	since    time.Time // it is busy
 	lastUsed time.Time
 	uses     int
 	purpose  purpose     // what it was warmed for
@@ -135,7 +139,10 @@ type Action struct {
 	Owner   Owner // of a granted page
 	Reused  bool  // the granted page served this owner before
 	Evicted bool  // another owner's page was closed for this request
-	Full    bool  // refused because the queue is full, not because of time
+	// Full says that a request was refused at once: the queue is full, or so
+	// long that its turn would come too late. RetryAfter estimates when it is not.
+	Full       bool
+	RetryAfter time.Duration
 }
 
 // Pool is the state machine. It is not safe for concurrent use: its caller
@@ -154,6 +161,7 @@ type Pool struct {
 	sequences map[words.Token]uint64 // of each token heard as a release
 
 	backoff [purposes]backoff
+	pace    time.Duration // moving average of how long a page is busy
 }
 
 // New returns an empty pool; the first Tick starts its warm-ups.
@@ -191,8 +199,12 @@ func (p *Pool) Permit(now time.Time, token words.Token) []Action {
 
 // Submit asks for a page: granted now, later, or refused.
 func (p *Pool) Submit(now time.Time, r Request) []Action {
-	if p.draining || len(p.queue) >= p.options.Queue || !now.Before(r.Deadline) {
-		return []Action{{Kind: Refuse, Request: r.ID, Full: now.Before(r.Deadline)}}
+	if !now.Before(r.Deadline) {
+		return []Action{{Kind: Refuse, Request: r.ID}}
+	}
+	turn := p.turn(r.Priority)
+	if p.draining || len(p.queue) >= p.options.Queue || now.Add(turn).After(r.Deadline) {
+		return []Action{{Kind: Refuse, Request: r.ID, Full: true, RetryAfter: turn}}
 	}
 	p.arrivals++
 	r.order = p.arrivals
@@ -254,6 +266,7 @@ func (p *Pool) Done(now time.Time, id PageID, reusable bool) []Action {
 	if !ok || pg.state != busy {
 		return nil // gone meanwhile
 	}
+	p.learnPace(now.Sub(pg.since))
 	pg.state, pg.lastUsed, pg.request = idle, now, 0
 	pg.uses++
 	var actions []Action
@@ -316,6 +329,28 @@ func (p *Pool) NextTick(now time.Time) (at time.Time, ok bool) {
 		}
 	}
 	return at, ok
+}
+
+// turn estimates how long a new request of the priority waits for a page: what
+// is queued before it, at the pace of late, over all pages. It is zero while
+// nothing waits, so an estimate that is off refuses nobody on an idle server.
+func (p *Pool) turn(priority int) time.Duration {
+	ahead := 0
+	for _, r := range p.queue {
+		if r.Priority >= priority {
+			ahead++
+		}
+	}
+	return p.pace * time.Duration(ahead) / time.Duration(p.options.Size)
+}
+
+// learnPace weighs the last render by an eighth: a few slow ones do not turn
+// callers away, a slow application does after a dozen.
+func (p *Pool) learnPace(took time.Duration) {
+	if p.pace == 0 {
+		p.pace = took
+	}
+	p.pace += (took - p.pace) / 8
 }
 
 func (p *Pool) dequeue(id RequestID) {

@@ -28,6 +28,7 @@ type world struct {
 	open     map[pool.PageID]words.Token
 	owner    map[pool.PageID]pool.Owner
 	busy     map[pool.PageID]pool.RequestID
+	alone    map[pool.PageID]bool // used by an isolated render
 	closed   map[pool.PageID]bool
 	asked    map[pool.RequestID]pool.Request
 	answered map[pool.RequestID]bool
@@ -39,11 +40,12 @@ func newWorld(t *rapid.T) *world {
 	options := pool.Options{
 		Size: rapid.IntRange(1, 5).Draw(t, "size"), Surge: rapid.IntRange(1, 2).Draw(t, "surge"),
 		Warming: rapid.IntRange(1, 2).Draw(t, "warming"), Queue: 16,
+		PerOwner: rapid.IntRange(0, 2).Draw(t, "per owner"),
 	}
 	return &world{
 		t: t, pool: pool.New(options), options: options, now: time.Unix(1e9, 0), host: "r1",
 		warming: map[pool.PageID]bool{}, open: map[pool.PageID]words.Token{}, owner: map[pool.PageID]pool.Owner{},
-		busy: map[pool.PageID]pool.RequestID{}, closed: map[pool.PageID]bool{},
+		busy: map[pool.PageID]pool.RequestID{}, alone: map[pool.PageID]bool{}, closed: map[pool.PageID]bool{},
 		asked: map[pool.RequestID]pool.Request{}, answered: map[pool.RequestID]bool{},
 	}
 }
@@ -87,7 +89,16 @@ func (w *world) grant(a pool.Action) {
 	if owner, owned := w.owner[a.Page]; owned && owner != r.Owner {
 		w.t.Fatalf("a page of %v was given to %v", owner, r.Owner)
 	}
-	w.owner[a.Page], w.busy[a.Page] = r.Owner, a.Request
+	w.owner[a.Page], w.busy[a.Page], w.alone[a.Page] = r.Owner, a.Request, r.Isolated
+	have := 0
+	for id := range w.open {
+		if owner, owned := w.owner[id]; owned && owner == r.Owner && w.open[id] == token && !w.alone[id] {
+			have++
+		}
+	}
+	if limit := w.options.PerOwner; limit > 0 && have > limit && !r.Isolated {
+		w.t.Fatalf("%v has %d pages, more than %d", r.Owner, have, limit)
+	}
 	w.answer(a.Request)
 }
 

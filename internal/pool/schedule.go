@@ -28,7 +28,7 @@ func (p *Pool) grant(now time.Time) []Action {
 			continue
 		}
 		reused := pg.owner == r.Owner && pg.uses > 0
-		pg.state, pg.owner, pg.request, pg.lastUsed, pg.isolated = busy, r.Owner, r.ID, now, r.Isolated
+		pg.state, pg.owner, pg.request, pg.since, pg.isolated = busy, r.Owner, r.ID, now, r.Isolated
 		actions = append(actions, Action{
 			Kind: Grant, Page: pg.id, Request: r.ID, Owner: r.Owner, Reused: reused, Evicted: p.evicted[r.ID],
 		})
@@ -67,7 +67,19 @@ func (p *Pool) suits(pg *page, r *Request) bool {
 	if r.Isolated {
 		return pg.owner == (Owner{})
 	}
-	return pg.owner == r.Owner || pg.owner == (Owner{})
+	return pg.owner == r.Owner || pg.owner == (Owner{}) && p.mayOwn(r.Owner, pg.token)
+}
+
+// mayOwn reports whether the owner may have one more page of the token. Pages
+// of other releases do not count, or a full owner could never be recycled.
+func (p *Pool) mayOwn(o Owner, token words.Token) bool {
+	n := 0
+	for _, pg := range p.pages {
+		if pg.state != warming && pg.owner == o && pg.token == token && !pg.isolated {
+			n++
+		}
+	}
+	return n < p.options.PerOwner
 }
 
 func (p *Pool) better(a, b *page) bool {
@@ -232,16 +244,14 @@ func (p *Pool) unserved() *Request {
 func (p *Pool) willSuit(pg *page, r *Request) bool {
 	pin := p.pin(r)
 	switch {
-	case pg.retiring || pg.isolated:
+	case pg.retiring || pg.isolated || pg.state != warming && pin != "" && pg.token != pin:
 		return false
+	case pg.owner == r.Owner && !r.Isolated:
+		return true
 	case pg.state == warming:
 		return pin == "" || pin == p.current.Token || pin == pg.pin
-	case pin != "" && pg.token != pin:
-		return false
-	case r.Isolated:
-		return pg.state == idle && pg.owner == (Owner{})
 	}
-	return pg.owner == r.Owner || pg.state == idle && pg.owner == (Owner{})
+	return pg.state == idle && pg.owner == (Owner{}) && (r.Isolated || p.mayOwn(r.Owner, pg.token))
 }
 
 // evictee is the idle page to close for a waiting request that has no page and

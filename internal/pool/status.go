@@ -118,3 +118,18 @@ func (p *Pool) anyRetiring() bool {
 	}
 	return false
 }
+
+// IdlePage is the least recently used page that renders nothing, ok is false
+// when there is none: the one whose health is known least.
+func (p *Pool) IdlePage() (id PageID, ok bool) {
+	var best *page
+	for _, pg := range p.sorted() {
+		if pg.state == idle && (best == nil || pg.lastUsed.Before(best.lastUsed)) {
+			best = pg
+		}
+	}
+	if best == nil {
+		return 0, false
+	}
+	return best.id, true
+}

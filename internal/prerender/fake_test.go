@@ -41,6 +41,7 @@ type world struct {
 	permitted words.Token
 	beats     []wire.Heartbeat
 	openError error
+	onClose   func()
 	browser   *fakeBrowser
 	render    func(ctx context.Context, p *fakePage, visit words.Visit) (words.Capture, error)
 	stop      context.CancelFunc
@@ -232,7 +233,16 @@ func (p *fakePage) Render(ctx context.Context, visit words.Visit) (words.Capture
 }
 
 func (p *fakePage) Close() error {
-	p.once.Do(func() { p.closed.Store(true); close(p.gone) })
+	p.once.Do(func() {
+		p.closed.Store(true)
+		close(p.gone)
+		p.world.mu.Lock()
+		wait := p.world.onClose
+		p.world.mu.Unlock()
+		if wait != nil {
+			wait()
+		}
+	})
 	return nil
 }
 

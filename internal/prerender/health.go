@@ -52,7 +52,7 @@ func (s *Server) probeReadiness(ctx context.Context) {
 }
 
 func (s *Server) probeOne(ctx context.Context) error {
-	probed, ok := s.keeper.anyPage()
+	probed, ok := s.keeper.idlePage()
 	if !ok {
 		return errPageGone
 	}

@@ -16,9 +16,10 @@ import (
 // them to renders, and tells the pool how that went. The pool is only touched
 // under the lock; nothing that takes time happens there.
 type keeper struct {
-	log     *slog.Logger
-	open    func(ctx context.Context, accepts func(words.Token) bool) (Page, error)
-	metrics *metrics
+	log         *slog.Logger
+	warmTimeout time.Duration
+	open        func(ctx context.Context, accepts func(words.Token) bool) (Page, error)
+	metrics     *metrics
 
 	mu          sync.Mutex
 	machine     *pool.Pool
@@ -31,9 +32,9 @@ type keeper struct {
 	changed chan struct{} // the status may have changed; read by the heartbeat
 }
 
-func newKeeper(options pool.Options, log *slog.Logger, m *metrics) *keeper {
+func newKeeper(o *Options, m *metrics) *keeper {
 	return &keeper{
-		log: log, metrics: m, machine: pool.New(options),
+		log: o.Log, warmTimeout: o.WarmTimeout, metrics: m, machine: pool.New(o.Pool),
 		pages: map[pool.PageID]Page{}, waiting: map[pool.RequestID]chan pool.Action{},
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
@@ -72,14 +73,16 @@ func (k *keeper) status() pool.Status {
 	return k.machine.Status()
 }
 
-// anyPage is some page to probe, no matter which.
-func (k *keeper) anyPage() (Page, bool) {
+// idlePage is some page to probe that renders nothing now.
+func (k *keeper) idlePage() (Page, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, any := range k.pages {
-		return any, true
+	id, ok := k.machine.IdlePage()
+	if !ok {
+		return nil, false
 	}
-	return nil, false
+	idle, ok := k.pages[id]
+	return idle, ok
 }
 
 // run opens and closes pages until ctx ends, then closes all that are left.
@@ -120,12 +123,8 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// warmTimeout bounds one warm-up. A host that needs longer to come up on a
-// loaded machine is broken or unreachable; it is tried again.
-const warmTimeout = 30 * time.Second
-
 func (k *keeper) warm(ctx context.Context, pages *sync.WaitGroup, id pool.PageID) {
-	ctx, cancel := context.WithTimeoutCause(ctx, warmTimeout, errWarmTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, k.warmTimeout, errWarmTimeout)
 	defer cancel()
 	began := time.Now()
 	opened, err := k.open(ctx, func(token words.Token) bool {
@@ -233,7 +232,7 @@ func (k *keeper) acquire(ctx context.Context, request pool.Request) (*lease, err
 
 func (k *keeper) granted(a pool.Action) (*lease, error) {
 	if a.Kind == pool.Refuse && a.Full {
-		return nil, fault.Refuse(2*time.Second, "Prerender server is full")
+		return nil, fault.Refuse(a.RetryAfter, "Prerender server is full")
 	}
 	if a.Kind == pool.Refuse {
 		return nil, fault.Refuse(time.Second, "No page was free within the budget")

@@ -40,6 +40,7 @@ type Options struct {
 
 	HeartbeatInterval time.Duration // default 10 s
 	RenderTimeout     time.Duration // the longest any render may take; default 60 s
+	WarmTimeout       time.Duration // the longest a warm-up may take; default 30 s: a host that needs longer is broken
 	PingTimeout       time.Duration // default [pingTimeout]
 	DrainMin          time.Duration // time in which peers get to read a 410
 	DrainGrace        time.Duration // the longest that running renders are waited for; default 10 s
@@ -68,6 +69,7 @@ func (o *Options) validate() error {
 	}
 	o.HeartbeatInterval = cmp.Or(o.HeartbeatInterval, 10*time.Second)
 	o.RenderTimeout = cmp.Or(o.RenderTimeout, 60*time.Second)
+	o.WarmTimeout = cmp.Or(o.WarmTimeout, 30*time.Second)
 	o.PingTimeout = cmp.Or(o.PingTimeout, pingTimeout)
 	o.DrainGrace = cmp.Or(o.DrainGrace, 10*time.Second)
 	return nil
@@ -105,7 +107,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.url, _ = wire.NormalizeURL(cmp.Or(o.URL, "http://"+listener.Addr().String()))
 	s.metrics = newMetrics(o.Registry, s)
-	s.keeper = newKeeper(o.Pool, o.Log, s.metrics)
+	s.keeper = newKeeper(&o, s.metrics)
 	s.keeper.open = s.openPage
 	return s, nil
 }
