@@ -110,7 +110,9 @@ func newPrerender(fleet Fleet, o PrerenderOptions, teardown *stack) (*prerender.
 // RealmOptions are a realm server's own.
 type RealmOptions struct {
 	Addr       string
-	Host       string // directory; "" serves Example
+	Host       string // directory; "" serves HostURL, else Example
+	HostURL    string
+	NoPoll     bool // leaves changes of a host URL to the hook
 	Example    fs.FS
 	RealmURL   string
 	ManagerURL string // "" : no reports and no renders
@@ -147,7 +149,7 @@ func newRealm(fleet Fleet, o RealmOptions, store realm.Store, teardown *stack) (
 		return nil, err
 	}
 	options := realm.Options{
-		Addr: o.Addr, Host: o.Host, HostFS: o.Example, RealmURL: o.RealmURL, DataDir: dir, Store: store, Guard: fleet.Guard,
+		Addr: o.Addr, Host: o.Host, HostURL: o.HostURL, NoPoll: o.NoPoll, HostFS: o.Example, RealmURL: o.RealmURL, DataDir: dir, Store: store, Guard: fleet.Guard,
 		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, ProxyRules: o.Proxy, DrainGrace: o.DrainGrace,
 		Log: fleet.Log.With("role", "realm-server"), Registerer: observe.NewRegistry(),
 	}

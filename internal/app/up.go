@@ -16,7 +16,8 @@ import (
 
 // UpOptions are those of a whole fleet in one process.
 type UpOptions struct {
-	Host          string // directory; "" serves Example
+	Host          string // directory; "" serves HostURL, else Example
+	HostURL       string
 	Example       fs.FS
 	RealmAddr     string
 	RealmURL      string // public base URL; default http://<bound address>
@@ -24,7 +25,7 @@ type UpOptions struct {
 	PrerenderAddr string
 	Pages         int
 	Chrome        string
-	Watch         bool
+	Watch         bool // take a release when the host changes, not by the hook only
 	MaxAge        time.Duration
 	QueryAllow    []string
 	Proxy         []realm.ProxyRule
@@ -62,7 +63,7 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	}
 	managerURL := reach(up.manager.Addr())
 	up.realm, err = newRealm(fleet, RealmOptions{
-		Addr: o.RealmAddr, Host: o.Host, Example: o.Example, RealmURL: o.RealmURL, ManagerURL: managerURL,
+		Addr: o.RealmAddr, Host: o.Host, HostURL: o.HostURL, NoPoll: !o.Watch, Example: o.Example, RealmURL: o.RealmURL, ManagerURL: managerURL,
 		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, Proxy: o.Proxy,
 	}, store, &up.teardown)
 	if err != nil {

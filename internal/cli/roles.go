@@ -32,7 +32,7 @@ func (c *realmCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
-	host, err := parseHost(c.Host)
+	dir, hostURL, err := parseHost(c.Host)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (c *realmCommand) Run(r *run) error {
 		return err
 	}
 	return app.RunRealm(r.ctx, fleet, app.RealmOptions{
-		Addr: c.Addr, Host: host, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
+		Addr: c.Addr, Host: dir, HostURL: hostURL, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
 	})
 }
 
@@ -117,12 +117,13 @@ func (c *prerenderCommand) Run(r *run) error {
 	})
 }
 
-// parseHost checks the host before anything starts.
-func parseHost(host string) (string, error) {
-	if u, err := url.Parse(host); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
-		return "", fault.New(fault.Usage, "--host %s: a host URL is not supported yet; give the directory of built files", host)
+// parseHost tells a directory from a URL, and checks the URL before anything
+// starts. Both are empty when there is no host.
+func parseHost(host string) (dir, hostURL string, err error) {
+	if !strings.Contains(host, "://") {
+		return host, "", nil
 	}
-	return host, nil
+	return "", host, realm.CheckHostURL(host)
 }
 
 func parseProxy(rules []string) ([]realm.ProxyRule, error) {

@@ -17,7 +17,7 @@ type upCommand struct {
 	PrerenderAddr string        `help:"Where the prerender server listens." default:"127.0.0.1:4221"`
 	Pages         int           `help:"Pages kept warm." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
 	Chrome        string        `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
-	NoWatch       bool          `help:"Do not take a new release when the host directory changes."`
+	NoWatch       bool          `help:"Do not take a new release when the host changes, only on POST /_post-deployment."`
 	MaxAge        time.Duration `help:"How long a stored page is fresh." default:"10m"`
 	Query         []string      `name:"query" help:"Query parameters that make another page." placeholder:"NAME"`
 	Proxy         []string      `help:"Send requests below a prefix to another server." placeholder:"/api=URL"`
@@ -42,7 +42,7 @@ func (c *upCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
-	host, err := parseHost(c.Host)
+	dir, hostURL, err := parseHost(c.Host)
 	if err != nil {
 		return err
 	}
@@ -51,11 +51,11 @@ func (c *upCommand) Run(r *run) error {
 		return err
 	}
 	o := app.UpOptions{
-		Host: host, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
+		Host: dir, HostURL: hostURL, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
 		Pages: c.Pages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
 		Prerender: prerender.Options{DrainMin: time.Millisecond},
 	}
-	if o.Host == "" {
+	if o.Host == "" && o.HostURL == "" {
 		if o.Example, err = examples.Vanilla("v1"); err != nil {
 			return err
 		}

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/fault"
@@ -31,6 +35,8 @@ type manifest struct {
 	Token      words.Token     `json:"token"`
 	AcceptedAt time.Time       `json:"acceptedAt"`
 	Files      map[string]file `json:"files"`
+	// Dirs are the release's directories; nil: those of Files.
+	Dirs []string `json:"dirs,omitempty"`
 }
 
 // depot is the data directory:
@@ -38,10 +44,14 @@ type manifest struct {
 //	blobs/<sha256>                  contents, each once
 //	releases/<token>/manifest.json  path -> content
 //	order.json                      tokens, newest first
+//	incoming/<n>                    contents being received
 //
 // Every file is written under another name and renamed, so a crash leaves
 // either the old or the new one.
-type depot struct{ root *os.Root }
+type depot struct {
+	root     *os.Root
+	received atomic.Uint64 // names of incoming contents
+}
 
 func openDepot(dir string) (*depot, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -51,8 +61,8 @@ func openDepot(dir string) (*depot, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "realm server: data directory %s cannot be opened; choose another with --data", dir)
 	}
-	d := &depot{root}
-	err = errors.Join(root.MkdirAll("blobs", 0o755), root.MkdirAll("releases", 0o755), d.write("writable", nil), root.Remove("writable"))
+	d := &depot{root: root}
+	err = errors.Join(root.RemoveAll("incoming"), root.MkdirAll("incoming", 0o755), root.MkdirAll("blobs", 0o755), root.MkdirAll("releases", 0o755), d.write("writable", nil), root.Remove("writable"))
 	if err != nil {
 		return nil, errors.Join(fault.Wrap(fault.Invalid, err, "realm server: data directory %s is not writable; choose another with --data", dir), root.Close())
 	}
@@ -76,28 +86,55 @@ func (d *depot) open(f file) (*os.File, error) { return d.root.Open(blobName(f.S
 
 func (d *depot) read(f file) ([]byte, error) { return d.root.ReadFile(blobName(f.Sum)) }
 
-// put stores the content that copier writes and names it by the sum that
-// copier returns.
+// incoming is a content that is in the depot and has no name yet. It is settled
+// or dropped by who received it.
+type incoming struct {
+	file
+	temporary string
+}
+
+// receive writes the content that copier gives, of the sum and size that
+// copier returns. Any number of contents may be received at a time.
+func (d *depot) receive(copier func(w io.Writer) (sum string, size int64, err error)) (incoming, error) {
+	in := incoming{temporary: "incoming/" + strconv.FormatUint(d.received.Add(1), 10)}
+	out, err := d.root.OpenFile(in.temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return incoming{}, err
+	}
+	in.Sum, in.Size, err = copier(out)
+	if err = errors.Join(err, out.Close()); err != nil {
+		d.drop(in)
+		return incoming{}, err
+	}
+	return in, nil
+}
+
+// settle names a content by its sum. From then on [depot.prune] removes it
+// unless a kept release names it.
+func (d *depot) settle(in incoming) (file, error) {
+	if info, err := d.root.Stat(blobName(in.Sum)); err == nil && info.Size() == in.Size {
+		d.drop(in) // there already
+		return in.file, nil
+	}
+	return in.file, d.root.Rename(in.temporary, blobName(in.Sum))
+}
+
+// drop removes a content that is not wanted; what stays is removed by the next
+// [openDepot].
+func (d *depot) drop(in incoming) { _ = d.root.Remove(in.temporary) }
+
+// put is receive and settle.
 func (d *depot) put(copier func(w io.Writer) (sum string, size int64, err error)) (file, error) {
-	temporary := "blobs/incoming.tmp" // one release is accepted at a time
-	out, err := d.root.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	in, err := d.receive(copier)
 	if err != nil {
 		return file{}, err
 	}
-	sum, size, err := copier(out)
-	if err = errors.Join(err, out.Close()); err != nil {
-		return file{}, err
-	}
-	f := file{Sum: sum, Size: size}
-	if info, err := d.root.Stat(blobName(sum)); err == nil && info.Size() == size {
-		return f, nil // there already; the temporary file is overwritten next time
-	}
-	return f, d.root.Rename(temporary, blobName(sum))
+	return d.settle(in)
 }
 
-// commit writes a release's manifest and the order, newest first, then removes
-// what neither the order nor a manifest names any more.
-func (d *depot) commit(m manifest, order []words.Token) error {
+// commit writes a release's manifest and the order, newest first.
+func (d *depot) commit(r *release, order []words.Token) error {
+	m := manifest{V: 1, Token: r.token, AcceptedAt: r.since, Files: r.files, Dirs: slices.Sorted(maps.Keys(r.dirs))}
 	encoded, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -164,7 +201,10 @@ func (d *depot) loadRelease(token words.Token) (*release, error) {
 	if words.TokenOf(shell) != token {
 		return nil, errors.New("its shell is damaged")
 	}
-	return newRelease(shell, m.Files, m.AcceptedAt), nil
+	if m.Dirs == nil {
+		m.Dirs = dirsOf(maps.Keys(m.Files))
+	}
+	return newRelease(collected{shell: shell, files: m.Files, dirs: m.Dirs}, m.AcceptedAt), nil
 }
 
 // prune removes every release and content that kept does not name. What cannot

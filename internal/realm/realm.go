@@ -35,6 +35,8 @@ type Store interface {
 	// Claim reports whether the caller is the first to claim key within ttl.
 	Claim(ctx context.Context, key string, ttl time.Duration) (won bool, err error)
 	Unclaim(ctx context.Context, key string) error
+	// Ping asks for a sign of life.
+	Ping(ctx context.Context) error
 }
 
 // Manager is the way to the fleet; [*client.Manager] is one.
@@ -51,8 +53,11 @@ type ProxyRule struct {
 
 // Options configure a realm server. Defaults are in parentheses.
 type Options struct {
-	Addr     string
-	Host     string // directory of built files; "" takes HostFS
+	Addr string
+	// Host is the directory of built files, HostURL the URL of one, HostFS an
+	// embedded one: the first that is set is served.
+	Host     string
+	HostURL  string
 	HostFS   fs.FS
 	RealmURL string // base URL that visitors and prerender servers use (http://<addr>)
 	Name     string // stable name in reports (host name and port)
@@ -68,6 +73,12 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// PresenceInterval is the time between reports (5 s).
 	PresenceInterval time.Duration
+	// HostPoll is the time between looks at a host URL (5 s, ten per cent more
+	// or less); NoPoll leaves changes to the hook.
+	HostPoll time.Duration
+	NoPoll   bool
+	// HostSettle is the time between the two fetches that must agree (1 s).
+	HostSettle time.Duration
 	// DrainGrace bounds the end of running requests at shutdown (10 s).
 	DrainGrace time.Duration
 	// RenderBudget bounds one background render (60 s).
@@ -77,10 +88,8 @@ type Options struct {
 
 func (o *Options) validate() error {
 	switch {
-	case o.Host == "" && o.HostFS == nil:
-		return fault.New(fault.Usage, "realm server: no host; --host takes the directory of built files with index.html in it")
-	case strings.Contains(o.Host, "://"):
-		return fault.New(fault.Usage, "realm server: --host %s: a host URL is not supported yet; give the directory of built files", o.Host)
+	case o.Host == "" && o.HostURL == "" && o.HostFS == nil:
+		return fault.New(fault.Usage, "realm server: no host; --host takes the directory of built files with index.html in it, or its URL")
 	case o.DataDir == "":
 		return fault.New(fault.Usage, "realm server: no data directory; set --data")
 	case o.Addr == "":
@@ -93,6 +102,8 @@ func (o *Options) validate() error {
 	}
 	o.MaxAge = orDefault(o.MaxAge, 10*time.Minute)
 	o.PresenceInterval = orDefault(o.PresenceInterval, 5*time.Second)
+	o.HostPoll = orDefault(o.HostPoll, 5*time.Second)
+	o.HostSettle = orDefault(o.HostSettle, time.Second)
 	o.DrainGrace = orDefault(o.DrainGrace, 10*time.Second)
 	o.RenderBudget = orDefault(o.RenderBudget, wire.DefaultBudget)
 	if o.Log == nil {
@@ -121,15 +132,19 @@ type Server struct {
 	listener net.Listener
 	realmURL string
 	depot    *depot
-	// releases is what is served, switched as a whole.
+	source   source
+	origin   *origin // of a host URL; nil for a directory
+	// releases is what is served, switched as a whole by who holds switching.
 	releases  atomic.Pointer[releaseSet]
+	switching sync.Mutex
 	accepting chan struct{} // holds one element while a release is being accepted
+	demands   *demands
 	reports   chan hookReport
 	pages     *pageCache
 	renders   *renderQueue
 	metrics   *metrics
 	handler   http.Handler
-	hostNote  atomic.Pointer[string] // why the host directory is not what is served; nil when it is
+	hostNote  atomic.Pointer[string] // why the host is not what is served; nil when it is
 }
 
 // New binds the listener, and accepts the host's release or, when the host is
@@ -144,6 +159,7 @@ func New(o Options) (_ *Server, err error) {
 	s := &Server{
 		o:         o,
 		accepting: make(chan struct{}, 1),
+		demands:   newDemands(),
 		reports:   make(chan hookReport, 1),
 		pages:     newPageCache(maxPageBytes),
 		renders:   newRenderQueue(),
@@ -163,6 +179,9 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	if err = s.identify(); err != nil {
+		return nil, err
+	}
+	if err = s.openSource(); err != nil {
 		return nil, err
 	}
 	if err = s.boot(); err != nil {
@@ -207,6 +226,22 @@ func (s *Server) identify() error {
 	return nil
 }
 
+// openSource settles where releases come from.
+func (s *Server) openSource() (err error) {
+	if s.o.HostURL == "" || s.o.Host != "" {
+		s.source = &directory{dir: s.o.Host, embedded: s.o.HostFS, realmURL: s.realmURL, depot: s.depot}
+		return nil
+	}
+	if s.origin, err = newOrigin(s.o.HostURL); err != nil {
+		return err
+	}
+	if host := s.origin.base.Host; "http://"+host == s.realmURL || "https://"+host == s.realmURL || host == s.Addr() {
+		return fault.New(fault.Usage, "realm server: --host %s is this realm server; give the URL of the built files", s.o.HostURL)
+	}
+	s.source = &hostURL{origin: s.origin, depot: s.depot, realmURL: s.realmURL, settle: s.o.HostSettle, proxied: s.proxied}
+	return nil
+}
+
 // boot decides what is served first.
 func (s *Server) boot() error {
 	kept, problems := s.depot.load()
@@ -222,6 +257,8 @@ func (s *Server) boot() error {
 		return err
 	case outcome.accepted:
 		return nil
+	case len(kept) == 0 && s.origin != nil:
+		return fault.New(fault.Invalid, "realm server: the host cannot be served: %s; check that it answers from this machine, and point --host at the URL of the directory that has index.html", outcome.reason)
 	case len(kept) == 0:
 		return fault.New(fault.Invalid, "realm server: the host cannot be served: %s; build the application and point --host at the directory that has its index.html", outcome.reason)
 	}
@@ -243,6 +280,9 @@ func (s *Server) Run(ctx context.Context) error {
 	var owned sync.WaitGroup
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if s.origin != nil && !s.o.NoPoll {
+		owned.Go(func() { s.poll(inner) })
+	}
 	if s.o.Manager != nil {
 		owned.Go(func() { s.report(inner) })
 		if s.o.Store != nil {

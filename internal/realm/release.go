@@ -1,8 +1,11 @@
 package realm
 
 import (
+	"iter"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,17 +22,45 @@ type release struct {
 	shell []byte
 	since time.Time
 	files map[string]file
-	dirs  map[string]bool // first path segments that are directories
+	dirs  map[string]bool // first path segments that are directories; not changed either
 }
 
-func newRelease(shell []byte, files map[string]file, since time.Time) *release {
-	r := &release{token: words.TokenOf(shell), shell: shell, since: since, files: files, dirs: map[string]bool{}}
-	for name := range files {
-		if dir, _, nested := strings.Cut(name, "/"); nested {
-			r.dirs[dir] = true
-		}
+func newRelease(c collected, since time.Time) *release {
+	r := &release{token: words.TokenOf(c.shell), shell: c.shell, since: since, files: c.files, dirs: map[string]bool{}}
+	for _, dir := range c.dirs {
+		r.dirs[dir] = true
 	}
 	return r
+}
+
+// plus is the release with more files; those that it has stay as they are. Its
+// directories stay too: which paths are the application's must not depend on
+// what was asked for.
+func (r *release) plus(more map[string]file) *release {
+	next := *r
+	next.files = maps.Clone(more)
+	maps.Copy(next.files, r.files)
+	return &next
+}
+
+// bytes is the size of all files.
+func (r *release) bytes() int64 {
+	var total int64
+	for _, f := range r.files {
+		total += f.Size
+	}
+	return total
+}
+
+// dirsOf are the first segments of the paths that have more than one.
+func dirsOf(names iter.Seq[string]) []string {
+	dirs := map[string]bool{}
+	for name := range names {
+		if dir, _, nested := strings.Cut(name, "/"); nested {
+			dirs[dir] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(dirs))
 }
 
 // releaseSet is what is served: the current release first, then the retained
@@ -66,6 +97,9 @@ func (s *releaseSet) tokens() []words.Token {
 }
 
 func (s *releaseSet) byToken(token words.Token) *release {
+	if s == nil {
+		return nil
+	}
 	for _, r := range s.kept {
 		if r.token == token {
 			return r
@@ -78,6 +112,9 @@ func (s *releaseSet) byToken(token words.Token) *release {
 // tells that its name carries a hash of its content and that no retained
 // release has another content under that name.
 func (s *releaseSet) find(name string) (f file, immutable, ok bool) {
+	if s == nil {
+		return file{}, false, false
+	}
 	immutable = hashed(name)
 	for _, r := range s.kept {
 		got, has := r.files[name]

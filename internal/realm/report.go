@@ -20,9 +20,10 @@ const reportTimeout = 2 * time.Second
 // would take longer.
 const reportRetry = time.Second
 
-// hookReport asks the reporting goroutine to report a deploy now. reported is
-// closed when the manager has stored it.
+// hookReport asks the reporting goroutine to report now. reported, if there is
+// one, is closed when the manager has stored it.
 type hookReport struct {
+	source       words.Source // deployment, or presence
 	deploymentID string
 	reported     chan struct{}
 }
@@ -39,8 +40,10 @@ func (s *Server) report(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case pending = <-s.reports:
-			source = words.SourceDeployment
+		case asked := <-s.reports:
+			if asked.source != words.SourcePresence { // presence is in any report
+				source, pending = asked.source, asked
+			}
 		case <-timer.C:
 		}
 		err := s.reportOnce(ctx, source, pending.deploymentID)
@@ -117,7 +120,7 @@ func (s *Server) Accept(ctx context.Context, deploymentID string) (Accepted, err
 		return Accepted{}, err
 	}
 	if o.accepted && s.o.Manager != nil {
-		s.awaitReport(ctx, hookReport{deploymentID: deploymentID, reported: make(chan struct{})})
+		s.awaitReport(ctx, hookReport{source: words.SourceDeployment, deploymentID: deploymentID, reported: make(chan struct{})})
 	}
 	return Accepted{Current: o.current, Previous: o.previous, Accepted: o.accepted, Reason: o.reason}, nil
 }

@@ -62,7 +62,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	case "/livez":
 		return writeBody(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
 	case "/readyz":
-		return s.serveReady(w)
+		return s.serveReady(w, r)
 	case "/metrics":
 		return s.serveMetrics(w, r)
 	}
@@ -74,6 +74,11 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request) error {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	if name == indexName {
 		return s.serveBare(w, r, releases.current(), "bypass")
+	}
+	releases, err := s.fromHost(r, releases, name)
+	if err != nil {
+		w.Header().Set("Cache-Control", "no-store")
+		return err
 	}
 	if f, immutable, ok := releases.find(name); ok {
 		return s.serveFile(w, r, name, f, immutable)
@@ -145,17 +150,14 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name string, 
 
 // serveReady is ready whenever a release is served, and says what is missing
 // to be more than that.
-func (s *Server) serveReady(w http.ResponseWriter) error {
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 	answer := struct {
 		Ready   bool        `json:"ready"`
 		Token   words.Token `json:"token"`
 		Store   string      `json:"store"`
 		Manager string      `json:"manager"`
 		Host    string      `json:"host"`
-	}{true, s.Token(), "configured", "configured", "served"}
-	if s.o.Store == nil {
-		answer.Store = "none: bare shells only"
-	}
+	}{true, s.Token(), s.storeState(r.Context()), "configured", "served"}
 	if s.o.Manager == nil {
 		answer.Manager = "none: nothing is rendered or reported"
 	}
@@ -164,6 +166,18 @@ func (s *Server) serveReady(w http.ResponseWriter) error {
 	}
 	web.WriteJSON(w, http.StatusOK, wire.ContentTypeJSON, answer)
 	return nil
+}
+
+func (s *Server) storeState(ctx context.Context) string {
+	if s.o.Store == nil {
+		return "none: bare shells only"
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	if s.o.Store.Ping(ctx) != nil {
+		return "away: pages in memory, else bare shells"
+	}
+	return "answers"
 }
 
 func (s *Server) proxyRule(p string) (ProxyRule, bool) {

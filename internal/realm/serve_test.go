@@ -96,6 +96,7 @@ func TestStandbyAndHead(t *testing.T) {
 func TestAssetsAreRevalidatedUnlessTheirNameCarriesAHash(t *testing.T) {
 	for name, want := range map[string]bool{
 		"assets/index-BxF3kq2a.js": true, "main.8f3a9c1d.js": true, "chunk-ABCD1234.css": true, "a.8f3a9c1d.js.map": true,
+		"assets/card-xQ8EfGL_.js": true, "assets/about-BnX-U0xD.js": true, "assets/x--nX2U0xD.css": true, "assets/y-_Q8E-GL_.js": true,
 		"Inter-SemiBold.woff2": false, "vendor-polyfills.js": false, "bg-1920x1080.jpg": false, "report-20240101.pdf": false, "robots.txt": false, "main.js": false,
 	} {
 		if got := hashed(name); got != want {
