@@ -30,9 +30,9 @@ check: ## what the pipeline runs: format, vet, staticcheck, floors, then the tes
 	scripts/check
 	$(MAKE) --no-print-directory test
 
-bench: ## run the benchmarks
+bench: ## measure beside the peers, print the table, write it to bench/results
 	@scripts/chrome >/dev/null
-	go test -run '^$$' -bench . -benchmem -timeout 60m ./...
+	go test -run '^$$' -bench Figures -benchtime 1x -timeout 20m ./bench
 
 soak: ## run the long tests: hours
 	@scripts/chrome >/dev/null

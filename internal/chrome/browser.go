@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,6 +37,9 @@ type Browser struct {
 // Start starts a browser and waits until it answers. A start that fails says
 // why, with the end of the browser's stderr, and leaves nothing behind.
 func Start(ctx context.Context, o Options) (*Browser, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	path, err := Find(o.Path)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ type Options struct {
 	// DataDir is the directory in which each start makes a profile directory
 	// of its own; the profile is removed at the end.
 	DataDir string
-	Log     *slog.Logger
+	Log     *slog.Logger // default: discarded
 	// ExtraFlags are appended to the command line.
 	ExtraFlags []string
 	// Wrap, when set, stands between the connection and the pipes; fault

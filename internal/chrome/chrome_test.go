@@ -1,12 +1,14 @@
 package chrome
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -198,10 +200,13 @@ func TestW15_CancelledStartIsReaped(t *testing.T) {
 // wantNoChildren relies on no test of this package running in parallel.
 func wantNoChildren(t *testing.T) {
 	t.Helper()
-	if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); !errors.Is(err, syscall.ECHILD) {
+	for _, pid := range children() {
 		stat, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		line, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
-		t.Errorf("a child is left: pid %d, %v, %s %q", pid, err, stat, line)
+		t.Errorf("a child is left: %s %q", stat, line)
+	}
+	if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); !errors.Is(err, syscall.ECHILD) {
+		t.Errorf("a child is left: pid %d, %v", pid, err)
 	}
 }
 
@@ -340,6 +345,106 @@ func TestClosedTargetEndsItsSession(t *testing.T) {
 	if err := s.Call(t.Context(), "Runtime.evaluate", nil, nil); !errors.Is(err, ErrGone) {
 		t.Errorf("call: %v", err)
 	}
+}
+
+// helperEnv makes this test binary the helper of the test below: a process that
+// owns a browser and is killed.
+const helperEnv = "REWARM_TEST_OWN_A_CHROME"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(helperEnv); dir != "" {
+		b, err := Start(context.Background(), Options{DataDir: dir})
+		if err != nil {
+			panic(err)
+		}
+		_, _ = os.Stdout.WriteString(strconv.Itoa(b.PID()) + "\n")
+		<-b.Done()
+	}
+	os.Exit(m.Run())
+}
+
+// processes are those whose command line names text: Chrome's name their
+// profile, whatever group they are in.
+func processes(t *testing.T, text string) (found []string) {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range lines {
+		if line, _ := os.ReadFile(name); bytes.Contains(line, []byte(text)) {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+func TestSIGKILLOfTheOwnerLeavesNoProcess(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	helper := exec.Command(self)
+	helper.Env = append(os.Environ(), helperEnv+"="+dir)
+	out, err := helper.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := helper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(line))
+	if n := len(processes(t, dir)); n < 3 || pid == 0 {
+		t.Fatalf("%d processes of browser %d: the test proves nothing", n, pid)
+	}
+	if err := helper.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = helper.Wait()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(20 * time.Second)
+	for {
+		// Orphans come to us if an earlier test made us the subreaper.
+		for {
+			if got, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); got <= 0 && !errors.Is(err, syscall.EINTR) {
+				break
+			}
+		}
+		left := processes(t, dir)
+		if len(left) == 0 && errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("left: %v", left)
+		}
+	}
+	if err := RemoveLeftovers(dir); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 0 {
+		t.Errorf("left in the data directory: %v", left)
+	}
+}
+
+func TestStartBelowALongTemporaryDirectory(t *testing.T) {
+	long := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+	if err := os.Mkdir(long, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", long)
+	b, _ := startBrowser(t, func(o *Options) { o.DataDir = long })
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	wantNothingLeft(t, b.PID(), long)
 }
 
 func TestFind(t *testing.T) {

@@ -96,19 +96,22 @@ func (p *process) own(cmd *exec.Cmd, started chan<- error) {
 		return
 	}
 	p.pid = cmd.Process.Pid
-	var drained sync.WaitGroup
-	drained.Go(func() { p.stderr.drain(p.errPipe) })
+	silent := make(chan struct{})
+	go func() {
+		defer close(silent)
+		p.stderr.drain(p.errPipe)
+	}()
 	started <- nil
 
 	p.await()
 	_ = cmd.Wait()
 	p.state = cmd.ProcessState.String()
 	p.reapGroup()
-	reapStrays(p.profile)
+	reapStrays(p.profile, silent)
 	// Whoever could still write is gone, so the last words are in the pipe; the
 	// deadline is for a stranger who inherited its other end.
 	_ = p.errPipe.SetReadDeadline(time.Now().Add(lastWords))
-	drained.Wait()
+	<-silent
 	closeAll([]*os.File{p.fromUs, p.toUs, p.errPipe})
 	removeProfile(p.profile)
 }
@@ -216,7 +219,7 @@ func makeProfile(dataDir string) (profile, tmp string, err error) {
 	link := filepath.Join(profile, tmpLink)
 	if len(link)+socketRoom <= 107 {
 		tmp, err = link, os.Mkdir(link, 0o700)
-	} else if tmp, err = os.MkdirTemp("", profilePrefix); err == nil {
+	} else if tmp, err = os.MkdirTemp(shortTemp(), profilePrefix); err == nil {
 		err = os.Symlink(tmp, link)
 	}
 	if err != nil {
@@ -224,6 +227,16 @@ func makeProfile(dataDir string) (profile, tmp string, err error) {
 		return "", "", fmt.Errorf("making a temporary directory for chrome: %w", err)
 	}
 	return profile, tmp, nil
+}
+
+// shortTemp is the system's directory for temporary files, unless its own path
+// leaves no room for Chrome's socket: Chrome aborts then.
+func shortTemp() string {
+	const name = len("/" + profilePrefix + "4294967295")
+	if dir := os.TempDir(); len(dir)+name+socketRoom <= 107 {
+		return dir
+	}
+	return "/tmp"
 }
 
 func closeAll(files []*os.File) {

@@ -34,18 +34,22 @@ type captured struct {
 	Err     *string  `json:"err"`
 	Empty   bool     `json:"empty"`
 	Links   []string `json:"links"`
+	Module  struct {
+		JSON  string `json:"json"`
+		Fault string `json:"fault"`
+	} `json:"module"`
 }
 
 // finish captures. again means that the page was not as quiet as it looked, or
 // went on to another document: settling goes on.
-func (r *render) finish(ctx context.Context, out outcome) (c words.Capture, again bool, err error) {
+func (r *render) finish(ctx context.Context, out outcome) (result Result, again bool, err error) {
 	p := r.page
 	if out.navigation != "" {
-		return r.outcome(nil, out), false, nil
+		return r.result(nil, out), false, nil
 	}
 	realms, _ := json.Marshal(p.realms) // strings always marshal
-	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io?__rewarm.io.capture(%d,%s,%d):null",
-		out.decision.Quiet.Milliseconds(), realms, captureLimit)
+	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io?__rewarm.io.capture(%d,%s,%d,%s):null",
+		out.decision.Quiet.Milliseconds(), realms, captureLimit, quote(r.task.Kind.wanted()))
 	var answer evaluated[*captured]
 	err = p.evaluate(ctx, expression, &answer)
 	got := answer.Result.Value
@@ -54,24 +58,26 @@ func (r *render) finish(ctx context.Context, out outcome) (c words.Capture, agai
 		p.state.mu.Lock()
 		p.state.machine.Mutated(time.Now())
 		p.state.mu.Unlock()
-		return c, true, nil
+		return result, true, nil
 	case err == nil:
 		// What was heard before the answer has been handled: does it still hold?
 		if !out.timedOut {
 			if now, over := p.state.look(time.Now()); !over || now.navigation != "" || now.rejected {
-				return c, true, nil
+				return result, true, nil
 			}
 		}
-		return r.outcome(got, out), false, nil
+		result = r.result(got, out)
+		again, err = r.picture(ctx, &result)
+		return result, again && !out.timedOut, err
 	case isRemote(err) && !out.timedOut:
-		return c, true, nil // a new document came in between
+		return result, true, nil // a new document came in between
 	case isRemote(err):
-		return r.outcome(nil, out), false, nil
+		return r.result(nil, out), false, nil
 	case errors.Is(err, chrome.ErrGone):
-		return c, false, err
+		return result, false, err
 	}
 	out, err = late(ctx, err)
-	return r.outcome(nil, out), false, err
+	return r.result(nil, out), false, err
 }
 
 // outcome makes the capture of what was seen; got is nil when the page gave no

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,45 @@ import (
 // second, and that pages do not see each other is part of what is tested.
 var shared *Browser
 
+// dataDir is that browser's: profile, temporary files, and what it might
+// download.
+var dataDir string
+
+// testLimit bounds what a test waits for.
+const testLimit = 20 * time.Second
+
+// poll waits for a condition that nothing announces.
+func poll(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ctx := limited(t, testLimit); !condition(); {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %s", what, testLimit)
+		}
+	}
+}
+
+// downloads are the files that a download of file.bin would have left.
+func downloads(t *testing.T) (found []string) {
+	t.Helper()
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{dataDir, filepath.Join(home, "Downloads"), "."} {
+		_ = filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+			if name := filepath.Base(path); err == nil && (strings.HasPrefix(name, "file.bin") || strings.HasSuffix(name, ".crdownload")) {
+				found = append(found, path)
+			}
+			return nil
+		})
+	}
+	return found
+}
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -29,6 +69,7 @@ func run(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
+	dataDir = dir
 	defer func() { _ = os.RemoveAll(dir) }()
 	b, err := chrome.Start(context.Background(), chrome.Options{DataDir: dir, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {

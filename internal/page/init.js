@@ -5,7 +5,7 @@
   delete window.__rewarmSend;
   if (window !== window.top || !raw) return;
   const cfg = CONFIG;
-  const stringify = JSON.stringify, now = performance.now.bind(performance);
+  const stringify = JSON.stringify, parse = JSON.parse, now = performance.now.bind(performance);
   const later = window.setTimeout.bind(window), P = Promise;
   const say = (t, more) => {
     const el = document.querySelector('[data-prerender-status]');
@@ -25,6 +25,12 @@
   Object.defineProperty(window, 'prerenderReady', {
     configurable: true, enumerable: true, get: () => ready,
     set: v => { ready = v; sig = v === undefined ? '' : v ? 'true' : 'false'; say('m') },
+  });
+  // Data that the last route left behind says nothing about this one.
+  let data, dataOf = -1;
+  const getData = () => data;
+  Object.defineProperty(window, 'prerenderData', {
+    configurable: true, enumerable: true, get: getData, set: v => { data = v; dataOf = epoch },
   });
   window.open = () => null;
   window.print = () => {};
@@ -83,6 +89,23 @@
     return out;
   };
 
+  // The module result as JSON text: {} when the page offers none.
+  const moduleResult = limit => {
+    const own = Object.getOwnPropertyDescriptor(window, 'prerenderData');
+    const pre = document.querySelector('[data-prerender-module] pre');
+    let text;
+    try {
+      if (window.prerenderData !== undefined && (dataOf === epoch || !own || own.get !== getData)) text = stringify(window.prerenderData);
+      else if (pre) text = stringify(parse(pre.textContent));
+    } catch (err) { return { fault: 'is no JSON: ' + (err && err.message) } }
+    if (text && text.length > limit) return { fault: 'is over ' + limit + ' characters long' };
+    return { json: text };
+  };
+  const nothing = { pre: '', head: '', mid: '', body: '', post: '' };
+  // A turn of the event loop: every timer that was due before it has run by
+  // then, also on a machine so busy that none ran for longer than the window.
+  const turn = then => new P(done => later(() => done(then()), 0));
+
   const io = {
     // begin starts an epoch: what the last route said is void from here on.
     begin(e, selector) {
@@ -103,10 +126,38 @@
       return 'ok';
     },
     expect(selector) { expect(selector); say('m') },
-    capture(quiet, realms, limit) {
+    // capture gives a promise when quiet has to be proved: that the document did
+    // not change for so long counts only if its scripts had their turn.
+    capture(quiet, realms, limit, wanted) {
       take(observer.takeRecords());
-      if (quiet && now() - lastMut < quiet) return { unquiet: true };
-      const c = pieces(limit);
+      if (!quiet) return io.take(realms, limit, wanted);
+      if (now() - lastMut < quiet) return { unquiet: true };
+      const before = muts;
+      return turn(() => {
+        take(observer.takeRecords());
+        return muts !== before ? { unquiet: true } : io.take(realms, limit, wanted);
+      });
+    },
+    // command starts a command at most once: every answer but ready, error and
+    // result says that it has not been started.
+    command(at, name, input, limit) {
+      const all = window.prerenderCommands;
+      if (location.origin !== at) return { s: 'elsewhere' };
+      if (!all || typeof all[name] !== 'function' || all[name] === Object.prototype[name]) return { s: 'none' };
+      const threw = err => ({ s: 'error', t: String(err && err.name || 'Error').slice(0, 200),
+        x: String(err && err.message || err).slice(0, 4096), k: String(err && err.stack || '').slice(0, 4096) });
+      const ran = v => {
+        try {
+          const text = stringify(v);
+          return text && text.length > limit ? { s: 'result', x: 'is over ' + limit + ' characters long' } : { s: 'ready', v: text || 'null' };
+        } catch (err) { return { s: 'result', x: 'is no JSON: ' + (err && err.message) } }
+      };
+      try { return P.resolve(all[name](input === '' ? undefined : parse(input))).then(ran, threw) }
+      catch (err) { return threw(err) }
+    },
+    take(realms, limit, wanted) {
+      const c = wanted === 'document' ? pieces(limit) : Object.assign({}, nothing);
+      if (wanted === 'module') c.module = moduleResult(limit);
       if (c.big) return c;
       const status = document.querySelector('meta[name="prerender-status-code"]');
       const said = document.querySelector('[data-prerender-status]');

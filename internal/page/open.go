@@ -42,10 +42,14 @@ func (b *Browser) Open(ctx context.Context, o OpenOptions) (_ *Page, err error) 
 	for _, r := range o.Realms {
 		p.realms = append(p.realms, strings.TrimRight(r, "/"))
 	}
-	if !p.onRealm(o.StandbyURL) {
-		return nil, fmt.Errorf("standby URL %s is in none of the realms", o.StandbyURL)
+	base := o.StandbyURL
+	if base == "" && len(p.realms) > 0 {
+		base = p.realms[0] + "/"
 	}
-	p.assets = assetsOf(o.Shell.Bytes, o.StandbyURL)
+	if !p.onRealm(base) {
+		return nil, fmt.Errorf("standby URL %s is in none of the realms", base)
+	}
+	p.assets = assetsOf(o.Shell.Bytes, base)
 	p.state.init()
 	if err := p.create(ctx); err != nil {
 		return nil, fmt.Errorf("opening a page: %w", err)
@@ -57,6 +61,9 @@ func (b *Browser) Open(ctx context.Context, o OpenOptions) (_ *Page, err error) 
 	}()
 	if err := p.setUp(ctx); err != nil {
 		return nil, fmt.Errorf("opening a page: %w", err)
+	}
+	if o.StandbyURL == "" {
+		return p, nil
 	}
 	if err := p.warm(ctx); err != nil {
 		return nil, err
@@ -107,7 +114,7 @@ func (p *Page) setUp(ctx context.Context) error {
 		chrome.Command{Method: cdpage.CommandEnable, Params: cdpage.EnableParams{}},
 		chrome.Command{Method: network.CommandEnable, Params: network.EnableParams{MaxTotalBufferSize: &no, MaxResourceBufferSize: &no}},
 		chrome.Command{Method: network.CommandSetBypassServiceWorker, Params: network.SetBypassServiceWorkerParams{Bypass: true}},
-		chrome.Command{Method: fetch.CommandEnable, Params: fetch.EnableParams{Patterns: []*fetch.RequestPattern{{URLPattern: "*", ResourceType: network.ResourceTypeDocument}}}},
+		chrome.Command{Method: fetch.CommandEnable, Params: interceptDocuments()},
 		chrome.Command{Method: emulation.CommandSetFocusEmulationEnabled, Params: emulation.SetFocusEmulationEnabledParams{Enabled: true}},
 		chrome.Command{Method: runtime.CommandEnable},
 		chrome.Command{Method: runtime.CommandAddBinding, Params: runtime.AddBindingParams{Name: binding}},
@@ -175,12 +182,13 @@ type evaluated[T any] struct {
 	ExceptionDetails *runtime.ExceptionDetails `json:"exceptionDetails"`
 }
 
-// evaluate runs an expression in the page and decodes its value. It returns
-// after the pump has handled every event that was sent before the answer.
+// evaluate runs an expression in the page and decodes its value; one that is a
+// promise is awaited. It returns after the pump has handled every event that
+// was sent before the answer.
 func (p *Page) evaluate(ctx context.Context, expression string, into any) error {
 	yes := true
 	return p.session.CallInOrder(ctx, runtime.CommandEvaluate,
-		runtime.EvaluateParams{Expression: expression, ReturnByValue: &yes, Silent: &yes}, into)
+		runtime.EvaluateParams{Expression: expression, ReturnByValue: &yes, Silent: &yes, AwaitPromise: &yes}, into)
 }
 
 // quote makes s a JavaScript string literal.

@@ -37,7 +37,8 @@ const closeLimit = 2 * time.Second
 // OpenOptions say what page to open.
 type OpenOptions struct {
 	Shell words.Shell
-	// StandbyURL is where the page warms: the realm URL with "/_standby".
+	// StandbyURL is where the page warms: the realm URL with "/_standby". Empty
+	// opens a page that is not warm; its first task loads the document.
 	StandbyURL string
 	// Realms are the base URLs whose main documents are fulfilled from Shell.
 	Realms []string
@@ -108,15 +109,18 @@ func (b *Browser) crashed(id target.ID) {
 // Page is a warm page. Render, Probe and Report are for one caller at a time;
 // the other methods may be used concurrently.
 type Page struct {
-	browser  *Browser
-	options  OpenOptions
-	token    words.Token
-	realms   []string // without a trailing slash
-	assets   assets
-	context  cdp.BrowserContextID
-	target   target.ID // set before the page is owned
-	session  *chrome.Session
-	auth     string // what the page was opened or first rendered with
+	browser *Browser
+	options OpenOptions
+	token   words.Token
+	realms  []string // without a trailing slash
+	assets  assets
+	context cdp.BrowserContextID
+	target  target.ID // set before the page is owned
+	session *chrome.Session
+	auth    string // what the page was opened or first rendered with
+	// foreign is whether the application was started under a render's overrides,
+	// so that it has to be started anew for the next.
+	foreign  bool
 	epoch    int
 	report   RenderReport
 	pump     sync.WaitGroup

@@ -116,7 +116,12 @@ func (p *Page) networkEvent(method string, decode func(any) error, now time.Time
 // paused answers a document request: the main document of a realm URL is made
 // of the page's own bytes, everything else goes its way.
 func (p *Page) paused(e *fetch.EventRequestPaused) {
-	if string(e.FrameID) != string(p.target) || !p.onRealm(e.Request.URL) {
+	main := string(e.FrameID) == string(p.target) && e.ResourceType == network.ResourceTypeDocument
+	if !main && p.state.blocking(e) {
+		p.block(e)
+		return
+	}
+	if !main || !p.onRealm(e.Request.URL) {
 		_ = p.session.Post(fetch.CommandContinueRequest, fetch.ContinueRequestParams{RequestID: e.RequestID})
 		return
 	}
@@ -204,7 +209,7 @@ func (p *Page) lost(e *network.EventLoadingFailed, now time.Time) {
 	if kind := p.assets.named[bare]; kind != "" && s.standby && s.missing == "" {
 		s.missing = kind + " " + a.url + ": " + e.ErrorText
 	}
-	if !e.Canceled {
+	if !e.Canceled && !strings.HasPrefix(e.ErrorText, blockedText) {
 		s.fails(words.FailedRequest{URL: a.url, Type: string(e.Type), Error: e.ErrorText})
 	}
 }

@@ -23,16 +23,26 @@ const defaultBudget = 60 * time.Second
 // a tenth, and no more than half a second.
 func reserve(budget time.Duration) time.Duration { return min(budget/10, 500*time.Millisecond) }
 
-// Render takes the page to the visit's URL and captures it once it is settled.
+// Render is [Page.Do] for a visit's document.
+func (p *Page) Render(ctx context.Context, v words.Visit) (words.Capture, error) {
+	r, err := p.Do(ctx, Task{Visit: v})
+	return r.Capture, err
+}
+
+// Do takes the page to the visit's URL and gives what the task wants once it
+// is settled; or, for a command, has the application run it.
 // The deadline of ctx is the budget: when it ends the outcome is a capture that
 // says so, not an error. An error means that the page gave no outcome: ctx was
 // cancelled (the page is then not reusable), the page or its browser is gone
-// (it wraps chrome.ErrGone), or the visit is not for this page.
-func (p *Page) Render(ctx context.Context, v words.Visit) (words.Capture, error) {
+// (it wraps chrome.ErrGone), the visit is not for this page, its options are
+// none that the browser takes ([OptionsError]), or a command was started and
+// nobody knows what came of it ([ErrUnknown]).
+func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
+	v := t.Visit
 	p.report = RenderReport{}
 	to, err := url.Parse(v.URL)
 	if err != nil || !p.onRealm(v.URL) {
-		return words.Capture{}, fmt.Errorf("%q is in none of the page's realms", v.URL)
+		return Result{}, fmt.Errorf("%q is in none of the page's realms", v.URL)
 	}
 	limit := defaultBudget
 	if v.Options.TimeoutMs > 0 {
@@ -41,28 +51,39 @@ func (p *Page) Render(ctx context.Context, v words.Visit) (words.Capture, error)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
-	r := &render{page: p, visit: v, to: to, soft: deadline.Add(-reserve(time.Until(deadline)))}
+	r := &render{page: p, task: t, visit: v, to: to, soft: deadline.Add(-t.Kind.reserve(time.Until(deadline)))}
 	r.transition = v.Options.Mode == words.ModeDefault || v.Options.Mode == words.ModeTransition
 	if err := r.authorize(ctx); err != nil {
-		return words.Capture{}, err
+		return Result{}, err
 	}
-	capture, err := r.run(ctx)
+	result, err := r.overridden(ctx)
 	if err != nil {
 		p.spoil()
-		return words.Capture{}, fmt.Errorf("rendering %s: %w", v.URL, err)
-	}
-	if capture.Error != nil && capture.SettledBy != words.SettledByAttribute {
-		p.spoil()
+		return Result{}, fmt.Errorf("rendering %s: %w", v.URL, err)
 	}
 	// The console keeps alive every object that was written to it.
 	_ = p.session.Post(runtime.CommandDiscardConsoleEntries, nil)
-	return capture, nil
+	return result, nil
+}
+
+// perform does the task itself, whatever it is.
+func (r *render) perform(ctx context.Context) (Result, error) {
+	do := r.run
+	if r.task.Kind == Command {
+		do = r.command
+	}
+	result, err := do(ctx)
+	if err == nil && result.Error != nil && result.SettledBy != words.SettledByAttribute {
+		r.page.spoil()
+	}
+	return result, err
 }
 
 // render is one Render.
 type render struct {
 	page       *Page
-	visit      words.Visit
+	task       Task
+	visit      words.Visit // the task's
 	to         *url.URL
 	soft       time.Time // when waiting ends and capturing what is there begins
 	transition bool      // still to be tried
@@ -90,7 +111,7 @@ func (r *render) authorize(ctx context.Context) error {
 			"if(window===window.top&&%s.includes(location.origin))try{localStorage.setItem('boxel-session',%s)}catch{}", list, quote(p.auth))}})
 }
 
-func (r *render) run(ctx context.Context) (words.Capture, error) {
+func (r *render) run(ctx context.Context) (Result, error) {
 	began := time.Now()
 	out, err := r.goThere(ctx)
 	r.page.report.Go = time.Since(began)
@@ -109,14 +130,14 @@ func (r *render) run(ctx context.Context) (words.Capture, error) {
 			continue
 		}
 		began = time.Now()
-		capture, again, cerr := r.finish(ctx, out)
+		result, again, cerr := r.finish(ctx, out)
 		r.page.report.Capture += time.Since(began)
 		if !again {
-			return capture, cerr
+			return result, cerr
 		}
 		out = outcome{timedOut: !time.Now().Before(r.soft)}
 	}
-	return words.Capture{}, err
+	return Result{}, err
 }
 
 // goThere starts the transition or the navigation.

@@ -32,6 +32,8 @@ type state struct {
 	fulfilled map[string]bool // loaders that were given our bytes and are not committed
 	attested  bool            // the document in the main frame is made of our bytes
 	blank     bool            // no document has been committed yet
+	documents int             // committed so far
+	blocks    blocked         // what the caller of the current render does not want
 	standby   bool            // warming: #standby-ready settles
 
 	requests  map[string]asked
@@ -133,6 +135,7 @@ func (s *state) committed(loader, unreachable string, now time.Time) {
 	s.attested = s.fulfilled[loader] && unreachable == ""
 	s.fulfilled = map[string]bool{}
 	s.begun, s.epoch, s.blank = true, 0, false
+	s.documents++
 	s.clear()
 	if s.machine != nil {
 		s.machine.NewDocument(now)

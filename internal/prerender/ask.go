@@ -5,10 +5,12 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/page"
 	"github.com/rewarm/rewarm/internal/web"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
@@ -18,15 +20,17 @@ import (
 // and each would be a key, a log field and a header.
 const maxURL = 4096
 
-// ask is what a caller wants rendered, and until when.
+// ask is what a caller wants done, and until when.
 type ask struct {
-	visit  words.Visit
-	budget time.Duration
-	jobID  string
+	kind    task
+	task    page.Task
+	subject string // what it is named by: the URL, or the command
+	budget  time.Duration
+	jobID   string
 }
 
-// readAsk reads and checks a render request.
-func (s *Server) readAsk(w http.ResponseWriter, r *http.Request) (ask, error) {
+// readAsk reads and checks the request of a task's route.
+func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask, error) {
 	body, err := web.ReadBody(w, r)
 	if err != nil {
 		return ask{}, err
@@ -39,13 +43,9 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request) (ask, error) {
 	if err != nil {
 		return ask{}, err
 	}
-	target, err := checkURL(request.URL)
+	realm, err := s.place(kind.kind, &request, affinity, given)
 	if err != nil {
 		return ask{}, err
-	}
-	realm := realmOf(s.options.Realms, target)
-	if realm == "" {
-		return ask{}, fault.New(fault.Forbidden, "URL is in no realm of this server: %.200s", request.URL)
 	}
 	if !given {
 		affinity = words.Affinity{Type: words.AffinityRealm, Value: realm + "/"}
@@ -54,10 +54,8 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request) (ask, error) {
 	if err != nil {
 		return ask{}, err
 	}
-	switch request.RenderOptions.Mode {
-	case words.ModeDefault, words.ModeTransition, words.ModeNavigate, words.ModeIsolated:
-	default:
-		return ask{}, fault.New(fault.Invalid, "mode must be transition, navigate or isolated")
+	if err := checkOptions(request.RenderOptions); err != nil {
+		return ask{}, err
 	}
 	priority := request.Priority
 	if n, ok := wire.Priority(r.Header.Get(wire.HeaderJobPriority)); ok {
@@ -67,14 +65,61 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request) (ask, error) {
 	if ms := request.RenderOptions.TimeoutMs; ms > 0 {
 		budget = min(budget, time.Duration(ms)*time.Millisecond)
 	}
-	return ask{
-		visit: words.Visit{
-			URL: request.URL, Realm: realm, Affinity: affinity, Auth: request.Auth, Priority: max(0, priority),
-			Pin: pin, Options: request.RenderOptions, RequestID: web.RequestID(r.Context()),
-		},
-		budget: min(budget, s.options.RenderTimeout),
-		jobID:  wire.JobID(r.Header.Get(wire.HeaderJobID)),
-	}, nil
+	visit := words.Visit{
+		URL: request.URL, Realm: realm, Affinity: affinity, Auth: request.Auth, Priority: max(0, priority),
+		Pin: pin, Options: request.RenderOptions, RequestID: web.RequestID(r.Context()),
+	}
+	a := ask{
+		kind: kind, task: page.Task{Visit: visit, Kind: kind.kind, Command: request.Command, Input: request.CommandInput},
+		subject: request.URL,
+		budget:  min(budget, s.options.RenderTimeout),
+		jobID:   wire.JobID(r.Header.Get(wire.HeaderJobID)),
+	}
+	if kind.kind == page.Command {
+		// Where the application is started if no warm page holds it.
+		a.subject, a.task.Visit.URL = request.Command, realm+"/_standby"
+	}
+	return a, nil
+}
+
+// place finds the realm that the work belongs to: the one that is asked for,
+// which then has to contain the URL, else the one that does. A command has no
+// URL; its affinity may name the realm, and one realm alone needs no name.
+func (s *Server) place(kind page.Kind, request *wire.VisitRequest, affinity words.Affinity, given bool) (string, error) {
+	realms := s.options.Realms
+	if request.Realm != "" {
+		named, ok := wire.NormalizeURL(request.Realm)
+		if !ok || !slices.Contains(realms, named) {
+			return "", fault.New(fault.Forbidden, "realm is none of this server: %.200s", request.Realm)
+		}
+		realms = []string{named}
+	}
+	if kind != page.Command {
+		target, err := checkURL(request.URL)
+		if err != nil {
+			return "", err
+		}
+		if realm := realmOf(realms, target); realm != "" {
+			return realm, nil
+		}
+		return "", fault.New(fault.Forbidden, "URL is in no realm of this server: %.200s", request.URL)
+	}
+	if !given {
+		return "", fault.New(fault.Invalid, "Missing required attribute: affinityType")
+	}
+	if request.Command == "" {
+		return "", fault.New(fault.Invalid, "Missing required attribute: command")
+	}
+	if affinity.Type == words.AffinityRealm {
+		if target, err := checkURL(affinity.Value); err == nil {
+			if realm := realmOf(realms, target); realm != "" {
+				return realm, nil
+			}
+		}
+	} else if len(realms) == 1 {
+		return realms[0], nil
+	}
+	return "", fault.New(fault.Forbidden, "The command belongs to no realm of this server")
 }
 
 func readPin(header string) (words.Token, error) {

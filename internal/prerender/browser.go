@@ -3,6 +3,7 @@ package prerender
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -24,7 +25,8 @@ type Browser interface {
 // Page is a warm page of a [Browser]. Close closes the channel of Gone.
 type Page interface {
 	Token() words.Token
-	Render(ctx context.Context, visit words.Visit) (words.Capture, error)
+	// Do does one task; see [page.Page.Do] for what its errors mean.
+	Do(ctx context.Context, t page.Task) (page.Result, error)
 	Probe(ctx context.Context) error
 	Reusable() bool
 	Gone() <-chan struct{}
@@ -32,8 +34,10 @@ type Page interface {
 }
 
 var (
-	errPageGone    = errors.New("the page is gone")
-	errBudget      = errors.New("the caller's budget ended")
+	errPageGone = errors.New("the page is gone")
+	// errBudget is a deadline to those who only know that: a page whose budget
+	// ended has an outcome, one whose caller left has none.
+	errBudget      = fmt.Errorf("the caller's budget ended: %w", context.DeadlineExceeded)
 	errWarmTimeout = errors.New("the page was not warm in time")
 )
 

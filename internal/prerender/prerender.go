@@ -171,7 +171,10 @@ func (s *Server) handler() http.Handler {
 	route("GET /livez", s.livez)
 	route("GET /readyz", s.readyz)
 	route("GET /metrics", guard.Metrics(s.options.Registry))
-	work("POST /prerender-visit", s.visit)
+	for pattern, t := range tasks() {
+		work(pattern, s.perform(t))
+	}
+	route("POST /release-batch", guard.Protect(s.releaseBatch))
 	route("/", web.NotFound)
 	return web.Handle(log, mux)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/page"
 	"github.com/rewarm/rewarm/internal/pool"
 	"github.com/rewarm/rewarm/internal/web"
 	"github.com/rewarm/rewarm/internal/wire"
@@ -22,41 +23,46 @@ const maxTries = 4
 // answerMargin is kept of the budget for writing the answer.
 const answerMargin = 50 * time.Millisecond
 
-// attempt is a finished render with where the time went.
+// attempt is a finished task with where the time went.
 type attempt struct {
-	capture words.Capture
-	lease   *lease
-	waited  time.Duration // for the page
-	probed  time.Duration
-	render  time.Duration
+	result page.Result
+	lease  *lease
+	waited time.Duration // for the page
+	probed time.Duration
+	render time.Duration
 }
 
-func (s *Server) visit(w http.ResponseWriter, r *http.Request) error {
-	began := time.Now()
-	a, err := s.readAsk(w, r)
-	if err != nil {
-		return err
+// perform is the handler of a task's route.
+func (s *Server) perform(t task) web.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		began := time.Now()
+		a, err := s.readAsk(w, r, t)
+		if err != nil {
+			return err
+		}
+		if sequence, token, ok := wire.ParseRelease(r.Header.Get(wire.HeaderRelease)); ok {
+			// The manager tells with the work too: what it knew when it sent this
+			// render is known here before the render starts.
+			s.keeper.tell(func(p *pool.Pool, now time.Time) []pool.Action { return p.Learn(now, sequence, token) })
+		}
+		ctx, cancel := context.WithTimeoutCause(r.Context(), a.budget-min(answerMargin, a.budget/4), errBudget)
+		defer cancel()
+		done, err := s.render(ctx, a.task)
+		if err != nil {
+			s.logRender(a, attempt{}, began, err)
+			return err
+		}
+		s.writeResult(w, a, done, began)
+		s.logRender(a, done, began, nil)
+		return nil
 	}
-	if sequence, token, ok := wire.ParseRelease(r.Header.Get(wire.HeaderRelease)); ok {
-		// The manager tells with the work too: what it knew when it sent this
-		// render is known here before the render starts.
-		s.keeper.tell(func(p *pool.Pool, now time.Time) []pool.Action { return p.Learn(now, sequence, token) })
-	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), a.budget-min(answerMargin, a.budget/4), errBudget)
-	defer cancel()
-	done, err := s.render(ctx, a.visit)
-	if err != nil {
-		s.logRender(a, attempt{}, began, err)
-		return err
-	}
-	s.writeVisit(w, a, done, began)
-	s.logRender(a, done, began, nil)
-	return nil
 }
 
-// render gives the visit to pages until an outcome may be told: ready, or
-// something that the page itself decided on the current release.
-func (s *Server) render(ctx context.Context, visit words.Visit) (attempt, error) {
+// render gives the task to pages until an outcome may be told: ready, or
+// something that the page itself decided on the current release. A command that
+// was started is told whatever came of it, and is not done again.
+func (s *Server) render(ctx context.Context, t page.Task) (attempt, error) {
+	visit := t.Visit
 	request := pool.Request{
 		Owner: pool.Owner{Affinity: visit.Affinity, AuthHash: authHash(visit.Auth)}, Priority: visit.Priority,
 		Pin: visit.Pin, Isolated: visit.Options.Mode == words.ModeIsolated,
@@ -64,24 +70,35 @@ func (s *Server) render(ctx context.Context, visit words.Visit) (attempt, error)
 	request.Deadline, _ = ctx.Deadline()
 	skewed := false
 	for range maxTries {
-		done, err := s.renderOnce(ctx, request, visit)
+		done, err := s.renderOnce(ctx, request, t)
 		again := ""
 		switch {
+		case errors.Is(err, page.ErrUnknown):
+			// Said even when the caller seems gone: silence could be read as a
+			// success, and the log has to know.
+			s.options.Log.Warn("command outcome unknown", "requestId", visit.RequestID, "command", t.Command, "error", err)
+			return attempt{}, fault.New(fault.Upstream, "command outcome unknown")
+		case err == nil && t.Kind == page.Command:
+			return done, nil // whatever happened around it
 		case ctx.Err() != nil && context.Cause(ctx) != errBudget:
 			return attempt{}, context.Cause(ctx) // the caller is gone
 		case fault.Is(err, fault.Refused):
 			s.metrics.refused.WithLabelValues("no_page").Inc()
 			return attempt{}, err
+		case isFinal(err):
+			return attempt{}, finally(err)
 		case err != nil:
 			again = "page_lost"
-		case visit.Pin != "" && done.capture.Token != visit.Pin:
+		case visit.Pin != "" && done.result.Token != visit.Pin:
 			again = "other_document"
-		case done.capture.Status == words.StatusReady:
+		case done.result.Status == words.StatusReady:
 			return done, nil
-		case visit.Pin == "" && superseded(s.keeper.status(), done.capture.Token):
+		// By the page's token: a document that came from elsewhere, Chrome's
+		// own error page for one, has none and is not of an old release.
+		case visit.Pin == "" && superseded(s.keeper.status(), done.lease.Token()):
 			again = "superseded"
 			request.Current = true
-		case isSkew(done.capture) && !skewed:
+		case isSkew(done.result.Capture) && !skewed:
 			again, skewed = "skew", true
 			request.Isolated = true
 		default:
@@ -99,9 +116,70 @@ func (s *Server) render(ctx context.Context, visit words.Visit) (attempt, error)
 
 func isSkew(c words.Capture) bool { return c.Error != nil && c.Error.Kind == words.PageErrorSkew }
 
-// renderOnce renders on one page. An error other than a refusal means that the
-// page, not the URL, is to blame.
-func (s *Server) renderOnce(ctx context.Context, request pool.Request, visit words.Visit) (attempt, error) {
+// isFinal is whether another page would say the same.
+func isFinal(err error) bool {
+	_, options := errors.AsType[*page.OptionsError](err)
+	return options || fault.Is(err, fault.Draining)
+}
+
+func finally(err error) error {
+	if options, ok := errors.AsType[*page.OptionsError](err); ok {
+		return fault.New(fault.Invalid, "%s", options)
+	}
+	return err
+}
+
+// renderOnce does the task on one page. An error other than a refusal means
+// that the page, not the URL, is to blame.
+func (s *Server) renderOnce(ctx context.Context, request pool.Request, t page.Task) (attempt, error) {
+	done, err := s.lease(ctx, request)
+	if err != nil {
+		return attempt{}, err
+	}
+	leased := done.lease
+	if err := s.mayStart(t, leased); err != nil {
+		leased.done(true)
+		return attempt{}, err
+	}
+	rendering := time.Now()
+	done.result, err = leased.Do(ctx, t)
+	done.render = time.Since(rendering)
+	if err != nil {
+		leased.done(isFinal(err) && leased.Reusable())
+		return attempt{}, err
+	}
+	// A document of another token than the page's is the invariant at stake:
+	// it must not happen, and if it does the page is not trusted again.
+	if done.result.Token != "" && done.result.Token != leased.Token() {
+		s.metrics.violations.WithLabelValues("never_stale").Inc()
+		leased.done(false)
+		return attempt{}, errors.New("the document's token is not the page's")
+	}
+	whole := done.result.Status == words.StatusReady || done.result.Status == words.StatusError
+	if whole {
+		s.health.answered(time.Now())
+	}
+	leased.done(whole && leased.Reusable() && !isSkew(done.result.Capture))
+	return done, nil
+}
+
+// mayStart is asked on the page, just before a task begins. A command must not
+// be started when its outcome might not be told, or on a release that its
+// caller did not ask for: afterwards it is too late for either.
+func (s *Server) mayStart(t page.Task, leased *lease) error {
+	switch {
+	case t.Kind != page.Command:
+		return nil
+	case s.drainer.Draining():
+		return fault.New(fault.Draining, "Prerender server draining")
+	case t.Visit.Pin != "" && leased.Token() != t.Visit.Pin:
+		return errors.New("the page is of another release than the pin")
+	}
+	return nil
+}
+
+// lease waits for a page and for its sign of life.
+func (s *Server) lease(ctx context.Context, request pool.Request) (attempt, error) {
 	began := time.Now()
 	leased, err := s.keeper.acquire(ctx, request)
 	if err != nil {
@@ -116,25 +194,6 @@ func (s *Server) renderOnce(ctx context.Context, request pool.Request, visit wor
 		}
 		done.probed = time.Since(probing)
 	}
-	rendering := time.Now()
-	done.capture, err = leased.Render(ctx, visit)
-	done.render = time.Since(rendering)
-	if err != nil {
-		leased.done(false)
-		return attempt{}, err
-	}
-	// A document of another token than the page's is the invariant at stake:
-	// it must not happen, and if it does the page is not trusted again.
-	if done.capture.Token != "" && done.capture.Token != leased.Token() {
-		s.metrics.violations.WithLabelValues("never_stale").Inc()
-		leased.done(false)
-		return attempt{}, errors.New("the document's token is not the page's")
-	}
-	whole := done.capture.Status == words.StatusReady || done.capture.Status == words.StatusError
-	if whole {
-		s.health.answered(time.Now())
-	}
-	leased.done(whole && leased.Reusable() && !isSkew(done.capture))
 	return done, nil
 }
 
@@ -146,9 +205,9 @@ func probe(ctx context.Context, p Page) error {
 	return p.Probe(bounded)
 }
 
-func (s *Server) writeVisit(w http.ResponseWriter, a ask, done attempt, began time.Time) {
+func (s *Server) writeResult(w http.ResponseWriter, a ask, done attempt, began time.Time) {
 	status := s.keeper.status()
-	token := done.capture.Token
+	token := done.result.Token
 	meta := wire.Meta{
 		Timing: wire.Timing{
 			LaunchMs: (done.waited + done.probed).Milliseconds(), RenderMs: done.render.Milliseconds(),
@@ -156,27 +215,27 @@ func (s *Server) writeVisit(w http.ResponseWriter, a ask, done attempt, began ti
 			Waits:   wire.Waits{TabQueueMs: done.waited.Milliseconds(), TabProbeMs: done.probed.Milliseconds()},
 		},
 		Pool: wire.PoolMeta{
-			PageID: strconv.FormatUint(uint64(done.lease.id), 10), AffinityType: string(a.visit.Affinity.Type),
-			AffinityValue: a.visit.Affinity.Value, Reused: done.lease.action.Reused, Evicted: done.lease.action.Evicted,
-			TimedOut: done.capture.SettledBy == words.SettledByTimeout,
+			PageID: strconv.FormatUint(uint64(done.lease.id), 10), AffinityType: string(a.task.Visit.Affinity.Type),
+			AffinityValue: a.task.Visit.Affinity.Value, Reused: done.lease.action.Reused, Evicted: done.lease.action.Evicted,
+			TimedOut: done.result.SettledBy == words.SettledByTimeout,
 		},
 		HostShell: wire.HostShellMeta{Rendered: token, Desired: status.Current, Fresh: token != "" && token == status.Current},
 	}
-	result := wire.VisitResult{Capture: done.capture, Meta: wire.ResultMeta{
-		RequestID: a.visit.RequestID, Diagnostics: map[string]any{"settledBy": done.capture.SettledBy},
-	}}
-	w.Header().Set(wire.HeaderAffinity, a.visit.Affinity.Key())
+	w.Header().Set(wire.HeaderAffinity, a.task.Visit.Affinity.Key())
 	if token != "" {
 		w.Header().Set(wire.HeaderShellHash, string(token))
 	}
-	web.WriteJSON(w, http.StatusCreated, wire.ContentTypeJSONAPI, wire.Document[wire.VisitResult]{
-		Data: wire.Resource[wire.VisitResult]{Type: wire.TypeVisitResult, ID: a.visit.URL, Attributes: result}, Meta: &meta,
+	web.WriteJSON(w, http.StatusCreated, wire.ContentTypeJSONAPI, wire.Document[any]{
+		Data: wire.Resource[any]{Type: a.kind.answer, ID: a.subject, Attributes: a.kind.attributes(done.result, wire.ResultMeta{
+			RequestID: a.task.Visit.RequestID, Diagnostics: map[string]any{"settledBy": done.result.SettledBy},
+		})},
+		Meta: &meta,
 	})
 }
 
 func (s *Server) logRender(a ask, done attempt, began time.Time, err error) {
 	took := time.Since(began)
-	fields := []any{"requestId", a.visit.RequestID, "url", a.visit.URL, "affinity", a.visit.Affinity.Key(), "ms", took.Milliseconds()}
+	fields := []any{"requestId", a.task.Visit.RequestID, "task", a.kind.answer, "subject", a.subject, "affinity", a.task.Visit.Affinity.Key(), "ms", took.Milliseconds()}
 	if a.jobID != "" {
 		fields = append(fields, "job", "[job: "+a.jobID+"]")
 	}
@@ -184,7 +243,7 @@ func (s *Server) logRender(a ask, done attempt, began time.Time, err error) {
 		s.options.Log.Warn("render not done", append(fields, "error", err)...)
 		return
 	}
-	c := done.capture
+	c := done.result
 	s.metrics.renders.WithLabelValues(string(c.Status), string(c.SettledBy)).Inc()
 	s.metrics.renderSeconds.WithLabelValues(string(c.Status)).Observe(took.Seconds())
 	s.options.Log.Info("render", append(fields, "status", c.Status, "httpStatus", c.HTTPStatus, "settledBy", c.SettledBy,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/rewarm/rewarm/internal/shell"
@@ -81,7 +82,11 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 		s.renders.forget()
 	}
 	s.metrics.releases.WithLabelValues("accepted").Inc()
-	s.o.Log.Info("release accepted", "token", r.token, "previous", o.previous, "files", len(r.files), "scripts", shell.Scripts(r.shell))
+	level := slog.LevelInfo
+	if o.previous == r.token {
+		level = slog.LevelDebug // re-read and found the same: no news
+	}
+	s.o.Log.Log(ctx, level, "release accepted", "token", r.token, "previous", o.previous, "files", len(r.files), "scripts", shell.Scripts(r.shell))
 	if shell.Scripts(r.shell) == 0 {
 		s.o.Log.Warn("the shell has no script: it is served as a static page", "token", r.token)
 	}
