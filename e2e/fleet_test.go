@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -57,11 +58,21 @@ type fleet struct {
 // startFleet runs a fleet on the vanilla example's release r0.
 func startFleet(t *testing.T, change func(*app.UpOptions)) *fleet {
 	t.Helper()
+	host, err := examples.Vanilla("r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startFleetOn(t, host, "r0", change)
+}
+
+// startFleetOn runs a fleet on a host whose release has the given name.
+func startFleetOn(t *testing.T, host fs.FS, release string, change func(*app.UpOptions)) *fleet {
+	t.Helper()
 	f := &fleet{
 		t: t, host: t.TempDir(), log: &syncBuffer{}, tokens: map[words.Token]string{},
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 	}
-	f.write("r0")
+	f.place(host)
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -102,9 +113,17 @@ func startFleet(t *testing.T, change func(*app.UpOptions)) *fleet {
 		}
 		f.http.CloseIdleConnections()
 	})
-	f.until("the fleet is complete on r0", func() bool { return f.rollout().Phase == wire.RolloutComplete })
-	f.note("r0", f.token())
+	f.until("the fleet is complete on "+release, func() bool { return f.rollout().Phase == wire.RolloutComplete })
+	f.note(release, f.token())
 	return f
+}
+
+// place replaces the host directory's content.
+func (f *fleet) place(host fs.FS) {
+	f.t.Helper()
+	if err := examples.Deploy(f.host, host); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // write replaces the host directory's content by a release of the example.
@@ -141,6 +160,12 @@ func (f *fleet) postDeployment() deployed {
 func (f *fleet) deploy(release string) words.Token {
 	f.t.Helper()
 	f.write(release)
+	return f.accept(release)
+}
+
+// accept has what is in the host directory accepted under a name.
+func (f *fleet) accept(release string) words.Token {
+	f.t.Helper()
 	answer := f.postDeployment()
 	if !answer.Accepted {
 		f.t.Fatalf("deploying %s: %+v", release, answer)
