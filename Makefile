@@ -36,7 +36,8 @@ bench: ## measure beside the peers, print the table, write it to bench/results
 
 soak: ## run the long tests: hours
 	@scripts/chrome >/dev/null
-	REWARM_SOAK=1 go test -race -count=1 -timeout 6h -v -run 'Soak|Chaos|DeployUnderLoad' ./e2e
+	REWARM_SOAK=1 go test -race -count=1 -timeout 6h -v -run 'Chaos|DeployUnderLoad' ./e2e
+	REWARM_SOAK=1 go test -count=1 -timeout 6h -v -run Memory ./bench
 
 clean: ## remove what the other tasks built
 	rm -rf bin build
