@@ -81,7 +81,7 @@ func openStore(ctx context.Context, o bus.Options, replicas int, teardown *stack
 		return nil, err
 	}
 	teardown.push(connection.Close)
-	store, err := ledger.Open(ctx, connection.Conn(), ledger.Options{Replicas: replicas, Log: o.Log})
+	store, err := ledger.Open(ctx, connection.Conn(), ledger.Options{Replicas: replicas, Log: o.Log, Lazy: o.Lazy})
 	if err != nil {
 		return nil, err
 	}

@@ -48,9 +48,10 @@ const drainMin = time.Millisecond
 // NewUp binds all listeners and opens the store; it starts no role.
 func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	up = &Up{}
+	teardown := &up.teardown // of a fleet that is not returned too
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, up.teardown.unwind())
+			err = errors.Join(err, teardown.unwind())
 		}
 	}()
 	store, err := openStore(ctx, bus.Options{URLs: fleet.NATS, DataDir: fleet.DataDir, Secret: fleet.secret(), Log: fleet.Log, Name: "up"}, fleet.Replicas, &up.teardown)

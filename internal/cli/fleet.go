@@ -46,9 +46,14 @@ func (s secretFlags) guard() (web.Guard, error) {
 	if len(s.Secret) > 2 {
 		return guard, fault.New(fault.Usage, "--secret takes two secrets at most: the one in force and the one before it")
 	}
+	// Given but empty is what an unset variable looks like: a fleet that was
+	// meant to be closed must not come up open.
+	if s.Secret != nil && len(s.Secret) == 0 {
+		return guard, errEmptySecret()
+	}
 	for _, secret := range s.Secret {
 		if strings.TrimSpace(secret) == "" {
-			return guard, fault.New(fault.Usage, "--secret is empty; leave it out to serve this machine only")
+			return guard, errEmptySecret()
 		}
 	}
 	for _, network := range s.AllowUnauthenticated {
@@ -59,6 +64,10 @@ func (s secretFlags) guard() (web.Guard, error) {
 		guard.AllowUnauthenticated = append(guard.AllowUnauthenticated, prefix)
 	}
 	return guard, nil
+}
+
+func errEmptySecret() error {
+	return fault.New(fault.Usage, "--secret is empty; leave it out to serve this machine only")
 }
 
 func newFleet(r *run, secrets secretFlags, store storeFlags, data string) (app.Fleet, error) {

@@ -102,9 +102,33 @@
     return { json: text };
   };
   const nothing = { pre: '', head: '', mid: '', body: '', post: '' };
+  // Frames that were asked for and have not come: a page that draws from frame
+  // to frame looks quiet for as long as a busy machine gives it none.
+  const raf = window.requestAnimationFrame.bind(window), dropFrame = window.cancelAnimationFrame.bind(window);
+  const frames = new Set();
+  window.requestAnimationFrame = f => {
+    if (typeof f !== 'function') return raf(f);
+    const id = raf(t => { frames.delete(id); f(t) });
+    frames.add(id);
+    return id;
+  };
+  window.cancelAnimationFrame = id => { frames.delete(id); dropFrame(id) };
   // A turn of the event loop: every timer that was due before it has run by
-  // then, also on a machine so busy that none ran for longer than the window.
-  const turn = then => new P(done => later(() => done(then()), 0));
+  // then, also on a machine so busy that none ran for longer than the window;
+  // and so has the frame that is waited for, if any, unless it never comes.
+  const turn = then => new P((done, fail) => {
+    let over = false;
+    const end = () => {
+      if (over) return;
+      over = true;
+      try { done(then()) } catch (err) { fail(err) }
+    };
+    later(() => {
+      if (!frames.size) return end();
+      raf(() => later(end, 0));
+      later(end, 400);
+    }, 0);
+  });
 
   const io = {
     // begin starts an epoch: what the last route said is void from here on.

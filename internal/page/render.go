@@ -57,6 +57,9 @@ func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
 		return Result{}, err
 	}
 	result, err := r.overridden(ctx)
+	if _, refused := errors.AsType[*OptionsError](err); refused {
+		return Result{}, err
+	}
 	if err != nil {
 		p.spoil()
 		return Result{}, fmt.Errorf("rendering %s: %w", v.URL, err)

@@ -20,6 +20,11 @@ import (
 // breaks every server must not be tried for ever.
 const maxTries = 4
 
+// lostPause is between the loss of a page and the next try. A browser that
+// dies takes all its pages with it, and without a pause the ones that the pool
+// has not heard of yet would use up a render's tries within a millisecond.
+const lostPause = 100 * time.Millisecond
+
 // answerMargin is kept of the budget for writing the answer.
 const answerMargin = 50 * time.Millisecond
 
@@ -106,6 +111,9 @@ func (s *Server) render(ctx context.Context, t page.Task) (attempt, error) {
 		}
 		s.metrics.again.WithLabelValues(again).Inc()
 		s.options.Log.Info("render is done again", "requestId", visit.RequestID, "url", visit.URL, "reason", again, "error", err)
+		if again == "page_lost" {
+			wait(ctx, lostPause)
+		}
 		if ctx.Err() != nil {
 			break
 		}

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/page"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// maxDocument bounds the document that is fetched, in bytes.
+const maxDocument = 8 << 20
+
+// document is a fetched document and where it came from after redirects.
+type document struct {
+	url   *url.URL
+	shell words.Shell
+}
+
+// alone renders without a fleet: the document is fetched once, and a Chrome
+// that lives for this one render makes a page of its bytes.
+func (c *renderCommand) alone(r *run) (rendered, error) {
+	path, err := chrome.Find(c.Chrome)
+	if err != nil {
+		return rendered{}, fault.Wrap(fault.Internal, err, "cannot render without Chrome")
+	}
+	ctx, cancel := context.WithTimeoutCause(r.ctx, c.Timeout, fmt.Errorf("not done within --timeout %s: %w", c.Timeout, context.DeadlineExceeded))
+	defer cancel()
+	doc, err := fetchDocument(ctx, c.URL)
+	if err != nil {
+		return rendered{}, err
+	}
+	result, err := renderOnce(ctx, path, doc, c.task(doc.url))
+	return rendered{visit: wire.VisitResult{Capture: result.Capture}, data: result.Data}, err
+}
+
+func (c *renderCommand) task(target *url.URL) page.Task {
+	t := page.Task{Visit: words.Visit{URL: target.String(), Options: words.RenderOptions{
+		// As long as the command may take; the context bounds it.
+		TimeoutMs: int(c.Timeout / time.Millisecond), Mode: words.Mode(c.Mode),
+	}}}
+	switch c.Format {
+	case "png":
+		t.Kind = page.Screenshot
+	case "pdf":
+		t.Kind = page.PDF
+	}
+	return t
+}
+
+// fetchDocument fetches the document with a plain client, as a crawler without
+// scripts would.
+func fetchDocument(ctx context.Context, target string) (document, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return document{}, fault.Wrap(fault.Usage, err, "%q is no http or https URL", target)
+	}
+	request.Header.Set("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.1")
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return document{}, fault.Wrap(fault.Internal, reason(ctx, err), "%s cannot be reached", target)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode >= 400 {
+		return document{}, fault.New(fault.Internal, "%s answered %s", target, response.Status)
+	}
+	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	if kind != "text/html" && kind != "application/xhtml+xml" {
+		return document{}, fault.Wrap(fault.Internal, err, "%s is no HTML document: its type is %q", target, response.Header.Get("Content-Type"))
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
+	switch {
+	case err != nil:
+		return document{}, fault.Wrap(fault.Internal, reason(ctx, err), "%s broke off its answer", target)
+	case len(body) > maxDocument:
+		return document{}, fault.New(fault.Internal, "%s is larger than %d bytes", target, maxDocument)
+	case len(body) == 0:
+		return document{}, fault.New(fault.Internal, "%s is an empty document", target)
+	}
+	final := *response.Request.URL
+	final.User = nil
+	return document{url: &final, shell: words.Shell{Token: words.TokenOf(body), Bytes: body, Header: documentHeaders(response.Header)}}, nil
+}
+
+// reason is why ctx ended, if that is what made err.
+func reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// documentHeaders keeps what changes how a browser treats the document.
+func documentHeaders(h http.Header) map[string]string {
+	kept := map[string]string{}
+	for _, name := range []string{
+		"Content-Type", "Content-Language", "Content-Security-Policy", "Cross-Origin-Opener-Policy",
+		"Cross-Origin-Embedder-Policy", "Permissions-Policy", "Referrer-Policy",
+	} {
+		if v := h.Get(name); v != "" {
+			kept[name] = v
+		}
+	}
+	return kept
+}
+
+// renderOnce does one task in a Chrome that has ended, with all it wrote, when
+// it returns.
+func renderOnce(ctx context.Context, path string, doc document, t page.Task) (result page.Result, err error) {
+	dir, err := os.MkdirTemp("", "rewarm-render-")
+	if err != nil {
+		return result, fmt.Errorf("making a directory for chrome: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	browser, err := chrome.Start(ctx, chrome.Options{Path: path, DataDir: dir})
+	if err != nil {
+		return result, err
+	}
+	pages := page.NewBrowser(browser)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = pages.Run(context.WithoutCancel(ctx)) }) // ends with the browser
+	defer func() {
+		err = errors.Join(err, browser.Close())
+		serving.Wait()
+	}()
+	opened, err := pages.Open(ctx, page.OpenOptions{Shell: doc.shell, Realms: []string{doc.url.Scheme + "://" + doc.url.Host}})
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	return opened.Do(ctx, t)
+}

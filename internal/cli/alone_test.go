@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"image/png"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rewarm/rewarm/internal/wire"
+)
+
+const aloneHTML = `<!doctype html><title>alone</title><div id="app"></div><script>
+const app = document.getElementById('app');
+app.textContent = 'wait';
+if (location.pathname === '/throws') setTimeout(() => { throw new Error('boom') });
+else if (location.pathname === '/never') window.prerenderReady = false;
+else setTimeout(() => { app.textContent = 'hello from ' + location.pathname + location.search }, 20);
+</script>`
+
+// aloneSite serves the document and counts how often it was fetched.
+func aloneSite(t *testing.T) (*httptest.Server, *int) {
+	t.Helper()
+	fetched := 0
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/gone":
+			http.NotFound(w, r)
+		case "/moved":
+			http.Redirect(w, r, "/there?q=1", http.StatusFound)
+		case "/text":
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = io.WriteString(w, "text")
+		case "/empty":
+			w.Header().Set("Content-Type", "text/html")
+		case "/favicon.ico":
+			http.NotFound(w, r)
+		default:
+			fetched++
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = io.WriteString(w, aloneHTML)
+		}
+	}))
+	t.Cleanup(site.Close)
+	return site, &fetched
+}
+
+// runRender runs the command line with a temporary directory of its own, in
+// which nothing may be left.
+func runRender(t *testing.T, args ...string) (code int, out, said string) {
+	t.Helper()
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	var stdout, stderr bytes.Buffer
+	code = Main(t.Context(), append([]string{"render"}, args...), Streams{Out: &stdout, Err: &stderr})
+	if left, _ := filepath.Glob(filepath.Join(tmp, "*")); len(left) != 0 {
+		t.Errorf("%v left %v", args, left)
+	}
+	return code, stdout.String(), stderr.String()
+}
+
+func TestRenderAlone(t *testing.T) {
+	site, fetched := aloneSite(t)
+	code, out, said := runRender(t, site.URL+"/a?b=1")
+	if code != 0 || !strings.Contains(out, "<title>alone</title>") || !strings.Contains(out, "hello from /a?b=1") {
+		t.Errorf("exit %d, %s, %s", code, out, said)
+	}
+	if *fetched != 1 {
+		t.Errorf("the document was fetched %d times", *fetched)
+	}
+	if code, out, said = runRender(t, site.URL+"/moved", "--format", "text"); code != 0 || out != "hello from /there?q=1\n" {
+		t.Errorf("exit %d, %q, %s", code, out, said)
+	}
+	code, out, said = runRender(t, site.URL+"/a", "--format", "json")
+	var doc wire.Document[wire.VisitResult]
+	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != 0 || doc.Data.Attributes.Title != "alone" || doc.Data.ID != site.URL+"/a" {
+		t.Errorf("exit %d, %v, %s, %s", code, err, out, said)
+	}
+}
+
+func TestRenderAlonePictures(t *testing.T) {
+	site, _ := aloneSite(t)
+	code, out, said := runRender(t, site.URL, "--format", "png")
+	if _, err := png.Decode(strings.NewReader(out)); err != nil || code != 0 {
+		t.Errorf("exit %d, %v, %s", code, err, said)
+	}
+	file := filepath.Join(t.TempDir(), "page.pdf")
+	if code, out, said = runRender(t, site.URL, "--format", "pdf", "-o", file); code != 0 || out != "" {
+		t.Errorf("exit %d, %q, %s", code, out, said)
+	}
+	if raw, err := os.ReadFile(file); err != nil || !bytes.HasPrefix(raw, []byte("%PDF-")) {
+		t.Errorf("%v, %.20q", err, raw)
+	}
+}
+
+func TestRenderAloneSaysWhatIsWrong(t *testing.T) {
+	site, _ := aloneSite(t)
+	file := filepath.Join(t.TempDir(), "kept.html")
+	if err := os.WriteFile(file, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{1, "answered 404", []string{site.URL + "/gone", "-o", file}},
+		{1, "is no HTML document", []string{site.URL + "/text"}},
+		{1, "is an empty document", []string{site.URL + "/empty"}},
+		{1, "cannot be reached", []string{"http://127.0.0.1:1/"}},
+		{2, "is no http or https URL", []string{"ftp://127.0.0.1/"}},
+		{2, "is no http or https URL", []string{"file:///etc/passwd"}},
+		{1, "no Chrome found", []string{site.URL, "--chrome", "/none"}},
+		{1, "the page is error: page: Error: boom", []string{site.URL + "/throws"}},
+		{1, "the page is partial: timeout", []string{site.URL + "/never", "--timeout", "4s"}},
+		{2, "a fleet renders no PDF", []string{site.URL, "--via", "http://127.0.0.1:1", "--format", "pdf"}},
+		{1, "cannot be reached", []string{site.URL, "--via", "http://127.0.0.1:1", "--format", "png"}},
+	} {
+		if code, _, said := runRender(t, c.args...); code != c.code || !strings.Contains(said, c.want) {
+			t.Errorf("%v: exit %d, %s; want %d, %s", c.args, code, said, c.code, c.want)
+		}
+	}
+	if raw, err := os.ReadFile(file); err != nil || string(raw) != "kept" {
+		t.Errorf("a failed render replaced the file: %q, %v", raw, err)
+	}
+}
+
+func TestRenderScreenshotViaAManager(t *testing.T) {
+	asked := make(chan string, 1)
+	manager := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked <- r.URL.Path + " " + string(body)
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"data":{"attributes":{"status":"ready","base64":"cGljdHVyZQ==","width":1,"height":1}}}`)
+	}))
+	defer manager.Close()
+	code, out, said := runRender(t, "http://host.example/a", "--via", manager.URL, "--format", "png")
+	if code != 0 || out != "picture" {
+		t.Errorf("exit %d, %q, %s", code, out, said)
+	}
+	if got := <-asked; !strings.HasPrefix(got, "/prerender-screenshot ") || !strings.Contains(got, `"url":"http://host.example/a"`) || !strings.Contains(got, `"format":"png"`) {
+		t.Errorf("asked %s", got)
+	}
+}
