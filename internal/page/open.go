@@ -109,6 +109,7 @@ func (p *Page) isPopup(id target.ID) bool { return id != p.target }
 
 func (p *Page) setUp(ctx context.Context) error {
 	no := int64(0)
+	p.intercepting = true
 	return p.session.CallAll(ctx,
 		chrome.Command{Method: inspector.CommandEnable},
 		chrome.Command{Method: cdpage.CommandEnable, Params: cdpage.EnableParams{}},
@@ -155,11 +156,35 @@ func (p *Page) warm(ctx context.Context) error {
 	case out.navigation != "":
 		return fmt.Errorf("%w: %s: %s", ErrNotWarm, p.options.StandbyURL, out.navigation)
 	}
+	p.letThrough()
 	return nil
+}
+
+// intercept has the browser ask us for documents from now on.
+func (p *Page) intercept(ctx context.Context) error {
+	if p.intercepting {
+		return nil
+	}
+	p.intercepting = true
+	return p.session.CallAll(ctx, chrome.Command{Method: fetch.CommandEnable, Params: interceptDocuments()})
+}
+
+// letThrough ends the interception: while it is on, every request of the page
+// takes a way round through the browser process, and a transition takes a
+// quarter longer. A document that the application loads by itself meanwhile is
+// not attested, which is seen when it is committed.
+func (p *Page) letThrough() {
+	if p.intercepting {
+		p.intercepting = false
+		_ = p.session.Post(fetch.CommandDisable, nil)
+	}
 }
 
 // navigate loads a document; the text is the browser's reason if it could not.
 func (p *Page) navigate(ctx context.Context, to string) (failed string, err error) {
+	if err := p.intercept(ctx); err != nil {
+		return "", err
+	}
 	r, err := chrome.Call(ctx, p.session, cdpage.Navigate, cdpage.NavigateParams{URL: to})
 	if err != nil {
 		return "", err

@@ -83,6 +83,7 @@ func (r *render) overridden(ctx context.Context) (Result, error) {
 	r.transition, p.foreign = false, true
 	p.state.setBlocks(set.blocks)
 	err := p.session.CallAll(ctx, set.apply...)
+	p.intercepting = p.intercepting || len(r.visit.Options.Block) > 0
 	var result Result
 	switch {
 	case isRemote(err):

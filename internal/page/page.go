@@ -120,16 +120,18 @@ type Page struct {
 	auth    string // what the page was opened or first rendered with
 	// foreign is whether the application was started under a render's overrides,
 	// so that it has to be started anew for the next.
-	foreign  bool
-	epoch    int
-	report   RenderReport
-	pump     sync.WaitGroup
-	stop     context.CancelCauseFunc
-	ending   sync.Once
-	closing  sync.Once
-	closeErr error
-	gone     chan struct{}
-	state    state
+	foreign bool
+	epoch   int
+	// intercepting is whether documents are asked of us; only who renders uses it.
+	intercepting bool
+	report       RenderReport
+	pump         sync.WaitGroup
+	stop         context.CancelCauseFunc
+	ending       sync.Once
+	closing      sync.Once
+	closeErr     error
+	gone         chan struct{}
+	state        state
 }
 
 // RenderReport says where a render's time went.

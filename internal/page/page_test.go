@@ -161,6 +161,21 @@ func TestW01_TokenIsOfTheBytesGivenWhateverTheServerHasNow(t *testing.T) {
 	}
 }
 
+// An application that loads its document again in the middle of a transition
+// gets whatever the server has by now; such a document is not believed.
+func TestW01_DocumentThatTheApplicationLoadsIsReplacedByItsOwn(t *testing.T) {
+	h := newHost(t, nil)
+	p := open(t, h, appShell)
+	h.set("/reload", strings.Replace(appShell, "shell", "newer shell", 1))
+	c := h.render(t, p, "/reload", nil)
+	if c.Status != words.StatusReady || c.Token != p.Token() || c.Title != "shell" || !strings.Contains(c.Body, "reloaded") {
+		t.Errorf("%s, title %q", brief(c), c.Title)
+	}
+	if h.count("/reload") == 0 {
+		t.Error("the application did not reload: the test proves nothing")
+	}
+}
+
 func TestServiceWorkerOfAnOldReleaseIsBypassed(t *testing.T) {
 	const worker = `self.oninstall = e => self.skipWaiting(); self.onactivate = e => e.waitUntil(clients.claim());
 self.onfetch = e => { if (e.request.mode === 'navigate') e.respondWith(new Response('<!DOCTYPE html><p>stale', {headers: {'Content-Type': 'text/html'}})) };`

@@ -127,7 +127,9 @@ func (r *render) run(ctx context.Context) (Result, error) {
 				break
 			}
 		}
-		if out.rejected {
+		if out.rejected || r.page.report.Mode == words.ModeTransition && !r.page.mayTransition() {
+			// The application would not, or loaded a document of its own, which
+			// nobody attests: its document is given to it instead.
 			r.page.report.FellBack = true
 			out, err = r.navigate(ctx)
 			continue
@@ -150,6 +152,7 @@ func (r *render) goThere(ctx context.Context) (outcome, error) {
 	}
 	p := r.page
 	p.report.Mode = words.ModeTransition
+	p.letThrough()
 	p.epoch++
 	p.state.begin(settle.New(settle.Options{Kind: settle.Transition, WaitFor: r.visit.Options.WaitFor != ""}, time.Now()), p.epoch)
 	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s):'none'",
