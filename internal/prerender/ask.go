@@ -48,7 +48,7 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask
 		return ask{}, err
 	}
 	if !given {
-		affinity = words.Affinity{Type: words.AffinityRealm, Value: realm + "/"}
+		affinity = words.Affinity{Type: words.AffinityRealm, Value: realm}
 	}
 	pin, err := readPin(r.Header.Get(wire.HeaderShellHash))
 	if err != nil {

@@ -131,7 +131,7 @@ func TestW12_BrokenForEverIsRefused(t *testing.T) {
 }
 
 // A page of a superseded release may only say ready; anything else is rendered
-// again on the current one.
+// again on the current one, or refused if the caller pinned the old one.
 func TestErrorOfASupersededPageIsRenderedAgain(t *testing.T) {
 	w := newWorld(t, nil)
 	w.untilFresh(shell1)
@@ -146,13 +146,17 @@ func TestErrorOfASupersededPageIsRenderedAgain(t *testing.T) {
 			return words.Capture{Status: words.StatusError, Token: p.token, Error: &words.PageError{Kind: words.PageErrorPage, Message: "chunk gone"}}, nil
 		}
 	})
-	answered := make(chan answer, 1)
+	answered, refused := make(chan answer, 1), make(chan answer, 1)
 	go func() { answered <- w.visit(nil) }()
-	w.until("the render runs", func() bool { s := w.server.keeper.status(); return s.Idle == 1 })
+	go func() { refused <- w.visit(map[string]string{wire.HeaderShellHash: string(token(shell1))}) }()
+	w.until("both renders run", func() bool { s := w.server.keeper.status(); return s.Capacity == 2 && s.Idle == 0 })
 	w.set(func() { w.shell = shell2 })
 	w.orders(2, shell2)
 	w.until("the server knows release 2", func() bool { return w.server.keeper.status().Release == 2 })
 	close(old)
+	if a := <-refused; a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("pinned to the release that went: %d %s", a.status, a.body)
+	}
 	a := <-answered
 	if a.doc.Data.Attributes.Status != words.StatusReady || a.header.Get(wire.HeaderShellHash) != string(token(shell2)) {
 		t.Fatalf("answer %d %s", a.status, a.body)

@@ -100,7 +100,10 @@ func (s *Server) render(ctx context.Context, t page.Task) (attempt, error) {
 			return done, nil
 		// By the page's token: a document that came from elsewhere, Chrome's
 		// own error page for one, has none and is not of an old release.
-		case visit.Pin == "" && superseded(s.keeper.status(), done.lease.Token()):
+		case superseded(s.keeper.status(), done.lease.Token()):
+			if visit.Pin != "" {
+				return attempt{}, fault.Refuse(time.Second, "Release %s was superseded while it rendered", visit.Pin)
+			}
 			again = "superseded"
 			request.Current = true
 		case isSkew(done.result.Capture) && !skewed:
