@@ -59,12 +59,9 @@ func (f *processes) completeAgain(token words.Token) {
 }
 
 // noManager forgives what a caller sees of a manager that is away or has just
-// started: no connection, or a refusal that says when to come again. Which
-// realms there are it hears with the realm servers' next report; until then it
-// cannot fill in an affinity that the caller left out.
+// started: no connection, or a refusal that says when to come again.
 func noManager(answer visitAnswer, err error) bool {
-	return answer.Status == 0 && err != nil || answer.Status == http.StatusServiceUnavailable ||
-		answer.Status == http.StatusBadRequest && strings.Contains(answer.Body, "affinityType")
+	return answer.Status == 0 && err != nil || answer.Status == http.StatusServiceUnavailable && answer.RetryAfter != ""
 }
 
 // visitors come to every route, and come again until one of them was stored.

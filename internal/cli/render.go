@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -75,6 +76,9 @@ func (c *renderCommand) via(r *run) (rendered, error) {
 		return rendered{visit: wire.VisitResult{Capture: words.Capture{Status: shot.Status, Error: shot.Error}}, data: shot.Base64}, err
 	}
 	answer, err := m.Visit(r.ctx, visit, call)
+	if client.IsStatus(err, http.StatusBadRequest) {
+		err = fault.Wrap(fault.Invalid, err, "the fleet does not render %s; \"rewarm release list\" shows its realm servers", c.URL)
+	}
 	return rendered{visit: answer.Result, meta: &answer.Meta}, err
 }
 

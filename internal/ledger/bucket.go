@@ -51,7 +51,7 @@ func (l *Ledger) buckets(o Options) {
 	l.releases = define(jetstream.KeyValueConfig{Bucket: "rewarm_releases"})
 	l.permits = define(jetstream.KeyValueConfig{Bucket: "rewarm_commands", TTL: PermitTTL, MaxBytes: 8 * smallBytes})
 	l.snapshots = define(jetstream.KeyValueConfig{Bucket: "rewarm_snapshots", TTL: SnapshotTTL, MaxBytes: o.SnapshotBytes})
-	l.reporters = define(jetstream.KeyValueConfig{Bucket: "rewarm_reporters", TTL: release.RememberFor, Storage: jetstream.MemoryStorage})
+	l.reporters = define(jetstream.KeyValueConfig{Bucket: "rewarm_reporters", TTL: release.RememberFor, Storage: jetstream.FileStorage})
 	// Markers make watchers hear of an expiry, and keys have times of their own.
 	l.servers = define(jetstream.KeyValueConfig{Bucket: "rewarm_servers", TTL: RegistryTTL, Storage: jetstream.MemoryStorage, LimitMarkerTTL: RegistryTTL})
 	l.claims = define(jetstream.KeyValueConfig{Bucket: "rewarm_claims", Storage: jetstream.MemoryStorage, LimitMarkerTTL: time.Second})

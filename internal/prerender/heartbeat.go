@@ -34,6 +34,7 @@ func (s *Server) beat(ctx context.Context) {
 		s.beatOnChange(ctx)
 	}()
 	defer func() { <-done }()
+	told := false // whether the log says how the manager is
 	away := false
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -41,8 +42,8 @@ func (s *Server) beat(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if (err != nil) != away {
-			away = err != nil
+		if !told || (err != nil) != away {
+			told, away = true, err != nil
 			s.logManager(err)
 		}
 		switch {

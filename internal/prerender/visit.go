@@ -94,8 +94,10 @@ func (s *Server) render(ctx context.Context, t page.Task) (attempt, error) {
 			return attempt{}, finally(err)
 		case err != nil:
 			again = "page_lost"
-		case visit.Pin != "" && done.result.Token != visit.Pin:
-			again = "other_document"
+		case visit.Pin != "" && done.result.Token == "" && done.result.HTML != "":
+			// The page had the pinned document and left it; it would again.
+			s.metrics.refused.WithLabelValues("other_document").Inc()
+			return attempt{}, fault.Refuse(time.Second, "The page leaves the release that was asked for")
 		case done.result.Status == words.StatusReady:
 			return done, nil
 		// By the page's token: a document that came from elsewhere, Chrome's
