@@ -40,6 +40,12 @@ type captured struct {
 	} `json:"module"`
 }
 
+// realmList is the page's realms as a JavaScript array.
+func (p *Page) realmList() string {
+	list, _ := json.Marshal(p.realms) // strings always marshal
+	return string(list)
+}
+
 // finish captures. again means that the page was not as quiet as it looked, or
 // went on to another document: settling goes on.
 func (r *render) finish(ctx context.Context, out outcome) (result Result, again bool, err error) {
@@ -47,9 +53,11 @@ func (r *render) finish(ctx context.Context, out outcome) (result Result, again 
 	if out.navigation != "" {
 		return r.result(nil, out), false, nil
 	}
-	realms, _ := json.Marshal(p.realms) // strings always marshal
+	if shot := p.state.takeShot(); shot != nil && !out.timedOut && out.decision.Quiet == 0 {
+		return r.result(shot, out), false, nil
+	}
 	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io?__rewarm.io.capture(%d,%s,%d,%s):null",
-		out.decision.Quiet.Milliseconds(), realms, captureLimit, quote(r.task.Kind.wanted()))
+		out.decision.Quiet.Milliseconds(), p.realmList(), captureLimit, quote(r.task.Kind.wanted()))
 	var answer evaluated[*captured]
 	err = p.evaluate(ctx, expression, &answer)
 	got := answer.Result.Value

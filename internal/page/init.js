@@ -7,13 +7,15 @@
   const cfg = CONFIG;
   const stringify = JSON.stringify, parse = JSON.parse, now = performance.now.bind(performance);
   const later = window.setTimeout.bind(window), P = Promise;
-  const say = (t, more) => {
+  const say = (t, more, shot) => {
     const el = document.querySelector('[data-prerender-status]');
     const value = el ? el.getAttribute('data-prerender-status') : '';
     let sel = false;
     if (want) { try { sel = !!document.querySelector(want) } catch { sel = false } }
-    raw(stringify({ t, e: epoch, r: sig, a: value, n: value !== '' && (touched || el !== oldEl), s: sel,
-      w: !!document.getElementById('standby-ready'), m: muts, x: more === undefined ? '' : String(more).slice(0, 1024) }));
+    const isNew = value !== '' && (touched || el !== oldEl);
+    const isReady = sig === 'true' || sig === '' && value === 'ready' && isNew;
+    raw(stringify({ t, e: epoch, r: sig, a: value, n: isNew, s: sel, w: !!document.getElementById('standby-ready'), m: muts,
+      x: more === undefined ? '' : String(more).slice(0, 1024), c: shot && isReady && !want ? shot() : undefined }));
   };
   let epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();
 
@@ -139,13 +141,17 @@
       expect(selector);
       say('start');
     },
-    go(e, path, selector) {
+    // go tells the outcome of the transition; and when the application says that
+    // it is ready, the capture with it: asking for it would wait until the page
+    // has been laid out and painted, which nobody looks at.
+    go(e, path, selector, realms, limit) {
       const f = typeof window.prerenderTransitionTo === 'function' ? window.prerenderTransitionTo
         : typeof window.boxelTransitionTo === 'function' ? window.boxelTransitionTo : null;
       if (!f) return 'none';
       io.begin(e, selector);
-      const end = (t, err) => { if (epoch === e) { take(observer.takeRecords()); say(t, err && err.message || err) } };
-      try { P.resolve(f.call(window, path)).then(() => end('done'), err => end('fail', err)) }
+      const end = (t, err, shot) => { if (epoch === e) { take(observer.takeRecords()); say(t, err && err.message || err, shot) } };
+      const snap = () => { const c = io.take(realms, limit, 'document'); return c.big ? undefined : c };
+      try { P.resolve(f.call(window, path)).then(() => end('done', undefined, limit ? snap : undefined), err => end('fail', err)) }
       catch (err) { end('fail', err) }
       return 'ok';
     },

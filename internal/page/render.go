@@ -155,8 +155,8 @@ func (r *render) goThere(ctx context.Context) (outcome, error) {
 	p.letThrough()
 	p.epoch++
 	p.state.begin(settle.New(settle.Options{Kind: settle.Transition, WaitFor: r.visit.Options.WaitFor != ""}, time.Now()), p.epoch)
-	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s):'none'",
-		quote(origin(r.visit.URL)), p.epoch, quote(r.to.RequestURI()), quote(r.visit.Options.WaitFor))
+	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s,%s,%d):'none'",
+		quote(origin(r.visit.URL)), p.epoch, quote(r.to.RequestURI()), quote(r.visit.Options.WaitFor), p.realmList(), r.shotLimit())
 	soft, cancel := context.WithDeadline(ctx, r.soft)
 	defer cancel()
 	var answer evaluated[string]
@@ -170,6 +170,16 @@ func (r *render) goThere(ctx context.Context) (outcome, error) {
 		return outcome{}, nil
 	}
 	return late(ctx, err)
+}
+
+// shotLimit bounds the capture that may come with the end of a transition, in
+// UTF-16 units; 0 wants none. It is escaped twice on its way, so a large
+// document is asked for instead.
+func (r *render) shotLimit() int {
+	if r.task.Kind != Document {
+		return 0
+	}
+	return 256 << 10
 }
 
 // mayTransition is whether the page holds a document of the application at all.

@@ -45,7 +45,8 @@ type state struct {
 	thrown    *words.PageError
 	console   []words.ConsoleLine
 	failed    []words.FailedRequest
-	isReady   bool // #standby-ready is there
+	shot      *captured // what came with a transition's end; void once anything changes
+	isReady   bool      // #standby-ready is there
 	isFailing bool // the transition was rejected
 }
 
@@ -81,7 +82,7 @@ func (s *state) clear() {
 	s.requests = map[string]asked{}
 	s.rejected, s.refused, s.docFailed, s.skew, s.missing = "", "", "", "", ""
 	s.thrown, s.console, s.failed = nil, nil, nil
-	s.isReady, s.isFailing = false, false
+	s.isReady, s.isFailing, s.shot = false, false, nil
 }
 
 func (s *state) warming(on bool) {
@@ -158,6 +159,9 @@ type told struct {
 	Selector bool   `json:"s"`
 	Standby  bool   `json:"w"`
 	Text     string `json:"x"`
+	// Capture comes with the end of a transition when the application says
+	// that it is ready.
+	Capture *captured `json:"c"`
 }
 
 func (s *state) tell(m told, now time.Time) {
@@ -182,6 +186,7 @@ func (s *state) tell(m told, now time.Time) {
 	}
 	s.machine.Says(said)
 	s.isReady = s.isReady || m.Standby
+	s.shot = m.Capture
 	switch m.Kind {
 	case "m":
 		s.machine.Mutated(now)
@@ -192,6 +197,14 @@ func (s *state) tell(m told, now time.Time) {
 	case "skew":
 		s.sawSkew("vite:preloadError " + m.Text)
 	}
+}
+
+// takeShot is the capture that came with the transition's end, nil for none
+// that still holds.
+func (s *state) takeShot() *captured {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shot
 }
 
 func (s *state) sawSkew(why string) {
