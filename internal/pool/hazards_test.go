@@ -123,6 +123,32 @@ func TestW16_PoolHasItsSizeAfterRecycles(t *testing.T) {
 	}
 }
 
+// What may be warmed or granted is counted from the pages that there are, so an
+// event that comes late, twice or for a page that is gone gives no permit away.
+func TestW17_LateAndRepeatedEventsGiveNoPermits(t *testing.T) {
+	p := warmPool(t, 2)
+	one, two := kinds(submit(p, 1), pool.Grant)[0], kinds(submit(p, 2), pool.Grant)[0]
+	replaced := kinds(p.Gone(t0, one), pool.Warm)
+	if len(replaced) != 1 {
+		t.Fatalf("%d warm-ups for one dead page", len(replaced))
+	}
+	for range 3 {
+		var actions []pool.Action
+		actions = append(actions, p.Done(t0, one, true)...) // its render ends after its death
+		actions = append(actions, p.Gone(t0, one)...)
+		actions = append(actions, p.Warmed(t0, two, "r1")...) // it is busy, not warming
+		actions = append(actions, p.WarmFailed(t0, two, "late", false)...)
+		if len(actions) != 0 {
+			t.Fatalf("late events led to %+v", actions)
+		}
+	}
+	p.Warmed(t0, replaced[0], "r1")
+	p.Done(t0, two, true)
+	if s := p.Status(); s.Capacity != 2 || s.Idle != 2 || s.Warming != 0 {
+		t.Fatalf("status %+v, want two idle pages", s)
+	}
+}
+
 // A failed warm-up is no success: no capacity comes of it, and after a few the
 // phase says failed, with the reason.
 func TestW18_FailedWarmUpsAreNotCapacity(t *testing.T) {

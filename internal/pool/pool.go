@@ -224,8 +224,11 @@ func (p *Pool) Cancel(now time.Time, id RequestID) []Action {
 // Warmed tells that a page is warm and of which token its document is.
 func (p *Pool) Warmed(now time.Time, id PageID, token words.Token) []Action {
 	pg, ok := p.pages[id]
-	if !ok || pg.state != warming {
+	if !ok {
 		return []Action{{Kind: Close, Page: id}} // given up meanwhile
+	}
+	if pg.state != warming {
+		return nil
 	}
 	pg.state, pg.token, pg.lastUsed = idle, token, now
 	p.backoff[pg.purpose] = backoff{}
