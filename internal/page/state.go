@@ -47,7 +47,7 @@ type state struct {
 	failed    []words.FailedRequest
 	shot      *captured // what came with a transition's end; void once anything changes
 	isReady   bool      // #standby-ready is there
-	isFailing bool // the transition was rejected
+	isFailing bool      // the transition was rejected
 }
 
 type asked struct {
