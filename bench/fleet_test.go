@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -22,10 +23,48 @@ import (
 	"github.com/rewarm/rewarm/internal/words"
 )
 
-// fleet is `rewarm up` as a user runs it: the binary, in a process of its own,
-// on the example without a framework.
+// example is a host to measure on: its first release, and pages of it with data
+// and a chunk of their own each, with what their text must say.
+type example struct {
+	release func() (fs.FS, error)
+	paths   []string
+	says    map[string]string
+}
+
+func vanilla() example {
+	return example{
+		release: func() (fs.FS, error) { return examples.Vanilla("r0") },
+		paths:   []string{"/products", "/products/kettle", "/", "/products/blanket"},
+		says: map[string]string{
+			"/products": "<h1>Products</h1>", "/products/kettle": "<h1>Gooseneck kettle</h1>",
+			"/": "<h1>Things that keep warm</h1>", "/products/blanket": "<h1>Wool blanket</h1>",
+		},
+	}
+}
+
+func react() example {
+	return example{
+		release: func() (fs.FS, error) { return examples.React("v1", true) },
+		paths:   []string{"/birds", "/birds/wren", "/", "/birds/swift"},
+		says: map[string]string{
+			"/birds": "<h1>All birds</h1>", "/birds/wren": "<h1>Wren</h1>",
+			"/": "<h1>Birds to look out for</h1>", "/birds/swift": "<h1>Swift</h1>",
+		},
+	}
+}
+
+// check fails for anything but the whole page of one release.
+func (e example) check(path, html string) error {
+	if named := examples.ReleasesIn(html); len(named) != 1 || !strings.Contains(html, e.says[path]) || !strings.Contains(html, "This chunk:") {
+		return fmt.Errorf("%s: not the page: it names %v; %.300s", path, named, html)
+	}
+	return nil
+}
+
+// fleet is `rewarm up` as a user runs it: the binary, in a process of its own.
 type fleet struct {
 	*process
+	example
 	host                      string // its directory
 	realm, manager, prerender string // base URLs
 	browser                   int    // Chrome's process group
@@ -45,16 +84,18 @@ func binary(tb testing.TB) string {
 	return path
 }
 
-// startFleet runs a fleet on release r0 of the example and waits until all of
-// its pages are warm.
-func startFleet(tb testing.TB, rewarm string, pages int) *fleet {
+// startFleet runs a fleet on the example and waits until its pages are warm.
+func startFleet(tb testing.TB, rewarm string, of example, pages int) *fleet {
 	tb.Helper()
-	f := &fleet{host: tb.TempDir(), http: newHTTPClient(tb)}
-	if err := examples.WriteVanilla(f.host, "r0"); err != nil {
+	f := &fleet{example: of, host: tb.TempDir(), http: newHTTPClient(tb)}
+	host, err := of.release()
+	if err == nil {
+		err = examples.Deploy(f.host, host)
+	}
+	if err != nil {
 		tb.Fatal(err)
 	}
 	any := "127.0.0.1:0"
-	var err error
 	f.process, err = start(tb, command{name: "rewarm up", path: rewarm, args: []string{
 		"up", "--log-format", "json", "--host", f.host, "--no-watch", "--data", tb.TempDir(), "--pages", strconv.Itoa(pages),
 		"--realm-addr", any, "--manager-addr", any, "--prerender-addr", any,
@@ -190,23 +231,7 @@ func (f *fleet) visit(ctx context.Context, role, path string, mode words.Mode) e
 	if got := answer.Data.Attributes; got.Status != words.StatusReady {
 		return fmt.Errorf("%s is %s: %+v", path, got.Status, got.Error)
 	}
-	return checkPage(path, answer.Data.Attributes.HTML)
-}
-
-// paths are what is rendered, in turn: routes of the example with data and a
-// chunk of their own each.
-func paths() []string { return []string{"/products", "/products/kettle", "/", "/products/blanket"} }
-
-// checkPage fails for anything but the whole page of one release.
-func checkPage(path, html string) error {
-	says := map[string]string{
-		"/products": "<h1>Products</h1>", "/products/kettle": "<h1>Gooseneck kettle</h1>",
-		"/": "<h1>Things that keep warm</h1>", "/products/blanket": "<h1>Wool blanket</h1>",
-	}
-	if named := examples.ReleasesIn(html); len(named) != 1 || !strings.Contains(html, says[path]) || !strings.Contains(html, "This chunk:") {
-		return fmt.Errorf("%s: not the page: it names %v; %.300s", path, named, html)
-	}
-	return nil
+	return f.check(path, answer.Data.Attributes.HTML)
 }
 
 func fetch(ctx context.Context, c *http.Client, url string) (string, error) {

@@ -22,9 +22,9 @@ func TestMemoryStaysFlat(t *testing.T) {
 	if os.Getenv("REWARM_SOAK") == "1" {
 		renders, deploys = 10_000, 200
 	}
-	f := startFleet(t, binary(t), 2)
+	f := startFleet(t, binary(t), vanilla(), 2)
 	held := map[string][]float64{}
-	ways, modes := paths(), []words.Mode{words.ModeTransition, words.ModeNavigate}
+	ways, modes := f.paths, []words.Mode{words.ModeTransition, words.ModeNavigate}
 	for d := range deploys {
 		m := load{callers: 2, atLeast: max(1, renders/deploys/2+renders/deploys%2), do: func(ctx context.Context, caller, n int) error {
 			return f.visit(ctx, f.manager, ways[(caller+n)%len(ways)], modes[(d+n)%len(modes)])

@@ -44,7 +44,7 @@ type deployed struct{ began, complete time.Time }
 func underLoad(b *testing.B, f *fleet, mode words.Mode, r *report) (c recycle) {
 	ctx, stop := context.WithCancel(b.Context())
 	defer stop()
-	ways, came := paths(), make(chan measured, 1)
+	ways, came := f.paths, make(chan measured, 1)
 	go func() {
 		came <- load{callers: 4, lasts: time.Hour, do: func(ctx context.Context, caller, n int) error {
 			return f.visit(ctx, f.manager, ways[(caller+n)%len(ways)], mode)

@@ -22,6 +22,7 @@ const turn = 1500 * time.Millisecond
 // candidate is something that renders the example's pages, or the limit.
 type candidate struct {
 	name   string
+	paths  []string // of the example; nil when its own are asked for
 	render func(ctx context.Context, path string) error
 	usage  func() usage
 }
@@ -30,6 +31,7 @@ type candidate struct {
 const (
 	transition  = "rewarm, transition"
 	navigate    = "rewarm, navigate"
+	onReact     = ", React example"
 	peer        = "prerender " + prerenderVersion
 	tunedPeer   = peer + ", polls of 20 ms"
 	chromeLimit = "Chrome's own limit, an empty page"
@@ -44,14 +46,17 @@ type turns struct {
 }
 
 // candidates starts all that can be started; the others are noted by name.
-func candidates(b *testing.B, f *fleet, r *report) (all []*turns) {
+func candidates(b *testing.B, f, onReactToo *fleet, r *report) (all []*turns) {
 	add := func(c candidate) { all = append(all, &turns{candidate: c}) }
-	add(candidate{transition, func(ctx context.Context, path string) error {
-		return f.visit(ctx, f.prerender, path, words.ModeTransition)
-	}, f.usage})
-	add(candidate{navigate, func(ctx context.Context, path string) error {
-		return f.visit(ctx, f.prerender, path, words.ModeNavigate)
-	}, f.usage})
+	ours := func(name string, f *fleet, mode words.Mode) {
+		add(candidate{name, f.paths, func(ctx context.Context, path string) error {
+			return f.visit(ctx, f.prerender, path, mode)
+		}, f.usage})
+	}
+	ours(transition, f, words.ModeTransition)
+	ours(navigate, f, words.ModeNavigate)
+	ours(transition+onReact, onReactToo, words.ModeTransition)
+	ours(navigate+onReact, onReactToo, words.ModeNavigate)
 	origin, err := startOrigin(b)
 	if err != nil {
 		b.Fatal(err)
@@ -76,12 +81,12 @@ func candidates(b *testing.B, f *fleet, r *report) (all []*turns) {
 			continue
 		}
 		client := newHTTPClient(b)
-		add(candidate{name, func(ctx context.Context, path string) error {
+		add(candidate{name, f.paths, func(ctx context.Context, path string) error {
 			html, err := fetch(ctx, client, base+"/render?url="+url.QueryEscape(origin+path))
 			if err != nil {
 				return err
 			}
-			return checkPage(path, html)
+			return f.check(path, html)
 		}, func() usage { return usageOf(process.group) }})
 	}
 	bare, err := startBareChrome(b, 4)
@@ -89,14 +94,14 @@ func candidates(b *testing.B, f *fleet, r *report) (all []*turns) {
 		b.Fatal(err)
 	}
 	r.versions = append(r.versions, strings.Replace(bare.Version(), "/", " ", 1))
-	add(candidate{chromeLimit, func(ctx context.Context, _ string) error { return bare.render(ctx, origin+"/empty") },
+	add(candidate{chromeLimit, f.paths, func(ctx context.Context, _ string) error { return bare.render(ctx, origin+"/empty") },
 		func() usage { return usageOf(bare.PID()) }})
 	return all
 }
 
 // take runs one turn of a candidate.
 func (t *turns) take(ctx context.Context, callers int, lasts time.Duration) {
-	before, ways := t.usage(), paths()
+	before, ways := t.usage(), t.paths
 	m := load{callers: callers, lasts: lasts, atLeast: 2, do: func(ctx context.Context, caller, n int) error {
 		return t.render(ctx, ways[(caller+n)%len(ways)])
 	}}.run(ctx)
@@ -114,9 +119,9 @@ func (t *turns) take(ctx context.Context, callers int, lasts time.Duration) {
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // measureRenders is the table of warm renders, and the bars about them.
-func measureRenders(b *testing.B, f *fleet, r *report) {
+func measureRenders(b *testing.B, f, onReactToo *fleet, r *report) {
 	cores := float64(runtime.NumCPU())
-	all := candidates(b, f, r)
+	all := candidates(b, f, onReactToo, r)
 	for _, callers := range []int{1, 4} {
 		for _, t := range all { // warmed up: caches, code, pages for the affinity
 			t.take(b.Context(), callers, turn/2)
@@ -145,6 +150,7 @@ func measureRenders(b *testing.B, f *fleet, r *report) {
 		if callers == 1 {
 			r.bar("warm navigate against prerender, p50", ratio(p50[peer], p50[navigate]), 8, atLeast)
 			r.bar("transition against navigate, p50", ratio(p50[navigate], p50[transition]), 3, atLeast)
+			r.bar("transition against navigate, p50, React example", ratio(p50[navigate+onReact], p50[transition+onReact]), 3, atLeast)
 		}
 		r.note("%d caller(s): navigate is %.1f times as fast as prerender with polls of 20 ms, p50; transition %.1f times as fast as Chrome's own limit.",
 			callers, ratio(p50[tunedPeer], p50[navigate]), ratio(p50[chromeLimit], p50[transition]))

@@ -19,8 +19,10 @@ func BenchmarkFigures(b *testing.B) {
 	rewarm := binary(b)
 	for b.Loop() {
 		// Each part in its own benchmark: what it started is gone before the next.
-		b.Run("render", func(b *testing.B) { measureRenders(b, startFleet(b, rewarm, 4), r) })
-		b.Run("recycle", func(b *testing.B) { measureRecycle(b, startFleet(b, rewarm, 4), r) })
+		b.Run("render", func(b *testing.B) {
+			measureRenders(b, startFleet(b, rewarm, vanilla(), 4), startFleet(b, rewarm, react(), 4), r)
+		})
+		b.Run("recycle", func(b *testing.B) { measureRecycle(b, startFleet(b, rewarm, vanilla(), 4), r) })
 		b.Run("manager", func(b *testing.B) { measureManager(b, rewarm, r) })
 	}
 	text := r.markdown()
