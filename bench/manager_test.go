@@ -100,14 +100,15 @@ func measureManager(b *testing.B, rewarm string, r *report) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	one := []string{"/"} // all answer the same to anything
 	all := []*turns{
-		{candidate: candidate{"no proxy", nil, ask(stub), func() usage { return usage{} }}},
-		{candidate: candidate{"rewarm prerender-manager", nil, ask(base), func() usage { return usageOf(process.group) }}},
+		{candidate: candidate{"no proxy", one, ask(stub), func() usage { return usage{} }}},
+		{candidate: candidate{"rewarm prerender-manager", one, ask(base), func() usage { return usageOf(process.group) }}},
 	}
 	if base, nginx, err := startNginx(b, stub); err != nil {
 		r.skip("nginx", err)
 	} else {
-		all = append(all, &turns{candidate: candidate{"nginx", nil, ask(base), func() usage { return usageOf(nginx.group) }}})
+		all = append(all, &turns{candidate: candidate{"nginx", one, ask(base), func() usage { return usageOf(nginx.group) }}})
 	}
 	for range 1 + rounds {
 		for _, t := range all {

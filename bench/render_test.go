@@ -22,7 +22,7 @@ const turn = 1500 * time.Millisecond
 // candidate is something that renders the example's pages, or the limit.
 type candidate struct {
 	name   string
-	paths  []string // of the example; nil when its own are asked for
+	paths  []string // asked for in turn
 	render func(ctx context.Context, path string) error
 	usage  func() usage
 }
