@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	_ "embed"
-
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/fetch"
@@ -23,13 +21,6 @@ import (
 	"github.com/rewarm/rewarm/internal/settle"
 	"github.com/rewarm/rewarm/internal/words"
 )
-
-//go:embed init.js
-var initJS string
-
-// binding is how the page's instrumentation speaks; it takes it away from the
-// page before the page's own scripts run.
-const binding = "__rewarmSend"
 
 // Open opens a page in a fresh browser context and warms it: it goes to the
 // standby URL and waits until the host says that it is ready, else until it is
@@ -121,19 +112,6 @@ func (p *Page) setUp(ctx context.Context) error {
 		chrome.Command{Method: runtime.CommandAddBinding, Params: runtime.AddBindingParams{Name: binding}},
 		chrome.Command{Method: cdpage.CommandAddScriptToEvaluateOnNewDocument, Params: p.initScript()},
 	)
-}
-
-// initScript is the instrumentation with this page's realm origins and auth.
-func (p *Page) initScript() cdpage.AddScriptToEvaluateOnNewDocumentParams {
-	cfg := struct {
-		Origins []string `json:"origins"`
-		Auth    string   `json:"auth"`
-	}{Origins: []string{}, Auth: p.auth}
-	for _, r := range p.realms {
-		cfg.Origins = append(cfg.Origins, origin(r))
-	}
-	raw, _ := json.Marshal(cfg) // strings always marshal
-	return cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: strings.Replace(initJS, "= CONFIG;", "= "+string(raw)+";", 1)}
 }
 
 // warm goes to the standby URL and waits.

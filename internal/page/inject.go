@@ -1,0 +1,43 @@
+package page
+
+import (
+	_ "embed"
+	"encoding/json"
+	"strings"
+
+	cdpage "github.com/chromedp/cdproto/page"
+)
+
+// The instrumentation: one script, in the order of its parts.
+var (
+	//go:embed inject/say.js
+	sayJS string
+	//go:embed inject/quiet.js
+	quietJS string
+	//go:embed inject/capture.js
+	captureJS string
+	//go:embed inject/io.js
+	ioJS string
+)
+
+// binding is how the page's instrumentation speaks; it takes it away from the
+// page before the page's own scripts run.
+const binding = "__rewarmSend"
+
+// initScript is the instrumentation with this page's realm origins and auth. It
+// runs in every document before any script of its own, and lives in a function
+// of its own, so the page sees none of its names.
+func (p *Page) initScript() cdpage.AddScriptToEvaluateOnNewDocumentParams {
+	cfg := struct {
+		Origins []string `json:"origins"`
+		Auth    string   `json:"auth"`
+	}{Origins: []string{}, Auth: p.auth}
+	for _, r := range p.realms {
+		cfg.Origins = append(cfg.Origins, origin(r))
+	}
+	raw, _ := json.Marshal(cfg) // strings always marshal
+	source := strings.Join([]string{
+		"(() => {\nconst cfg = " + string(raw) + ";", sayJS, quietJS, captureJS, ioJS, "})();",
+	}, "\n")
+	return cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: source}
+}

@@ -1,0 +1,61 @@
+// What we may ask the page for.
+const io = {
+  // begin starts an epoch: what the last route said is void from here on.
+  begin(e, selector) {
+    take(observer.takeRecords());
+    epoch = e; sig = ''; touched = false;
+    oldEl = document.querySelector('[data-prerender-status]');
+    expect(selector);
+    say('start');
+  },
+  // go tells the outcome of the transition; and when the application says that
+  // it is ready, the capture with it: asking for it would wait until the page
+  // has been laid out and painted, which nobody looks at.
+  go(e, path, selector, realms, limit) {
+    const f = typeof window.prerenderTransitionTo === 'function' ? window.prerenderTransitionTo
+      : typeof window.boxelTransitionTo === 'function' ? window.boxelTransitionTo : null;
+    if (!f) return 'none';
+    io.begin(e, selector);
+    const end = (t, err, shot) => { if (epoch === e) { take(observer.takeRecords()); say(t, err && err.message || err, shot) } };
+    const snap = () => { const c = capture(realms, limit, 'document'); return c.big ? undefined : c };
+    try { P.resolve(f.call(window, path)).then(() => end('done', undefined, limit ? snap : undefined), err => end('fail', err)) }
+    catch (err) { end('fail', err) }
+    return 'ok';
+  },
+  expect(selector) { expect(selector); say('m') },
+  // capture gives a promise when quiet has to be proved: that the document did
+  // not change for so long counts only if its scripts had their turn.
+  capture(quiet, realms, limit, wanted) {
+    take(observer.takeRecords());
+    if (!quiet) return capture(realms, limit, wanted);
+    if (now() - lastMut < quiet) return { unquiet: true };
+    const before = muts;
+    return turn(() => {
+      take(observer.takeRecords());
+      return muts !== before ? { unquiet: true } : capture(realms, limit, wanted);
+    });
+  },
+  // command starts a command at most once: every answer but ready, error and
+  // result says that it has not been started.
+  command(at, name, input, limit) {
+    const all = window.prerenderCommands;
+    if (location.origin !== at) return { s: 'elsewhere' };
+    if (!all || typeof all[name] !== 'function' || all[name] === Object.prototype[name]) return { s: 'none' };
+    const threw = err => ({ s: 'error', t: String(err && err.name || 'Error').slice(0, 200),
+      x: String(err && err.message || err).slice(0, 4096), k: String(err && err.stack || '').slice(0, 4096) });
+    const ran = v => {
+      try {
+        const text = stringify(v);
+        return text && text.length > limit ? { s: 'result', x: 'is over ' + limit + ' characters long' } : { s: 'ready', v: text || 'null' };
+      } catch (err) { return { s: 'result', x: 'is no JSON: ' + (err && err.message) } }
+    };
+    try { return P.resolve(all[name](input === '' ? undefined : parse(input))).then(ran, threw) }
+    catch (err) { return threw(err) }
+  },
+};
+const own = { prerender: true };
+Object.defineProperty(own, 'io', { value: Object.freeze(io) });
+Object.defineProperty(window, '__rewarm', { value: own, enumerable: true });
+window.__boxelRenderContext = true;
+document.addEventListener('DOMContentLoaded', () => say('m'));
+window.addEventListener('load', () => say('m'));
