@@ -96,7 +96,7 @@ func newPrerender(fleet Fleet, o PrerenderOptions, teardown *stack) (*prerender.
 	}
 	launch, err := chromeLauncher(o.Chrome, dir, fleet.Log)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "prerender-server: no Chrome; install Debian's chromium package, or give its path with --chrome")
+		return nil, fault.Wrap(fault.Internal, err, "prerender-server: no Chrome")
 	}
 	settings := o.Settings
 	settings.Addr, settings.URL, settings.Realms, settings.Guard = o.Addr, o.URL, o.Realms, fleet.Guard
