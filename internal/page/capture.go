@@ -46,27 +46,20 @@ func (p *Page) realmList() string {
 	return string(list)
 }
 
-// finish captures. again means that the page was not as quiet as it looked, or
-// went on to another document: settling goes on.
+// finish captures. again means that the page went on to another document:
+// settling goes on.
 func (r *render) finish(ctx context.Context, out outcome) (result Result, again bool, err error) {
 	p := r.page
 	if out.navigation != "" {
 		return r.result(nil, out), false, nil
 	}
-	if shot := p.state.takeShot(); shot != nil && !out.timedOut && out.decision.Quiet == 0 {
-		return r.result(shot, out), false, nil
+	if shot := p.state.takeShot(); shot != nil && !out.timedOut {
+		result = r.result(shot, out)
+		again, err = r.picture(ctx, &result)
+		return result, again, err
 	}
-	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io?__rewarm.io.capture(%d,%s,%d,%s):null",
-		out.decision.Quiet.Milliseconds(), p.realmList(), captureLimit, quote(r.task.Kind.wanted()))
-	var answer evaluated[*captured]
-	err = p.evaluate(ctx, expression, &answer)
-	got := answer.Result.Value
+	got, err := p.capture(ctx, 0, r.task.Kind.wanted())
 	switch {
-	case err == nil && got != nil && got.Unquiet:
-		p.state.mu.Lock()
-		p.state.machine.Mutated(time.Now())
-		p.state.mu.Unlock()
-		return result, true, nil
 	case err == nil:
 		// What was heard before the answer has been handled: does it still hold?
 		if !out.timedOut {
@@ -86,6 +79,30 @@ func (r *render) finish(ctx context.Context, out outcome) (result Result, again 
 	}
 	out, err = late(ctx, err)
 	return r.result(nil, out), false, err
+}
+
+// capture asks the page for what is wanted: at once, or with a proof that it is
+// quiet. It is nil when the page holds no document of ours.
+func (p *Page) capture(ctx context.Context, quiet time.Duration, wanted string) (*captured, error) {
+	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io?__rewarm.io.capture(%d,%s,%d,%s):null",
+		quiet.Milliseconds(), p.realmList(), captureLimit, quote(wanted))
+	var answer evaluated[*captured]
+	err := p.evaluate(ctx, expression, &answer)
+	return answer.Result.Value, err
+}
+
+// prove asks for a capture with a proof of quiet. A page that has none now, for
+// it moves or another document came in between, is asked again later.
+func (p *Page) prove(ctx context.Context, quiet time.Duration, wanted string) error {
+	got, err := p.capture(ctx, quiet, wanted)
+	if err != nil && !isRemote(err) {
+		return err
+	}
+	if err != nil || got != nil && got.Unquiet {
+		got = nil
+	}
+	p.state.proved(got, time.Now())
+	return nil
 }
 
 // outcome makes the capture of what was seen; got is nil when the page gave no

@@ -69,7 +69,7 @@ func (r *render) boot(ctx context.Context) (failed *words.PageError, err error) 
 	began := time.Now()
 	out, err := r.navigate(ctx)
 	if err == nil && !out.timedOut && out.navigation == "" {
-		out, err = p.settle(ctx, r.soft)
+		out, err = p.settle(ctx, r.soft, "")
 	}
 	p.report.Go = time.Since(began)
 	missing, attested := p.state.warmth()

@@ -122,7 +122,7 @@ func (p *Page) warm(ctx context.Context) error {
 	if _, err := p.navigate(ctx, p.options.StandbyURL); err != nil {
 		return fmt.Errorf("%w: going to %s: %w", ErrNotWarm, p.options.StandbyURL, err)
 	}
-	out, err := p.settle(ctx, time.Time{})
+	out, err := p.settle(ctx, time.Time{}, "")
 	missing, attested := p.state.warmth()
 	switch {
 	case missing != "":

@@ -20,6 +20,7 @@ import (
 	"github.com/chromedp/cdproto/target"
 
 	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/settle"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -140,7 +141,8 @@ type RenderReport struct {
 	Go       time.Duration
 	Settle   time.Duration
 	Capture  time.Duration
-	FellBack bool // a transition was asked for, and the page was navigated
+	Phases   settle.Phases // of Go and Settle together
+	FellBack bool          // a transition was asked for, and the page was navigated
 }
 
 // Token is the md5 of the bytes that the page's documents are made of.

@@ -98,7 +98,7 @@ func (p *Page) networkEvent(method string, decode func(any) error, now time.Time
 	case network.ResponseReceived.Method:
 		var e network.EventResponseReceived
 		if decode(&e) == nil {
-			p.answered(&e)
+			p.answered(&e, now)
 		}
 	case network.LoadingFinished.Method:
 		var e network.EventLoadingFinished
@@ -148,10 +148,13 @@ func (p *Page) paused(e *fetch.EventRequestPaused) {
 
 // answered notes an answer that is no use: the status of an error, or HTML
 // where a script or a style was asked for.
-func (p *Page) answered(e *network.EventResponseReceived) {
+func (p *Page) answered(e *network.EventResponseReceived, now time.Time) {
 	s := &p.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.machine != nil {
+		s.machine.Answered(string(e.RequestID), now)
+	}
 	a, known := s.requests[string(e.RequestID)]
 	code := e.Type == network.ResourceTypeScript || e.Type == network.ResourceTypeStylesheet
 	html := code && strings.HasPrefix(e.Response.MimeType, "text/html")

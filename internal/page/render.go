@@ -121,7 +121,7 @@ func (r *render) run(ctx context.Context) (Result, error) {
 	for err == nil { // bounded by r.soft
 		if !out.timedOut && out.navigation == "" {
 			began = time.Now()
-			out, err = r.page.settle(ctx, r.soft)
+			out, err = r.page.settle(ctx, r.soft, r.task.Kind.wanted())
 			r.page.report.Settle += time.Since(began)
 			if err != nil {
 				break
@@ -135,6 +135,7 @@ func (r *render) run(ctx context.Context) (Result, error) {
 			continue
 		}
 		began = time.Now()
+		r.page.report.Phases = r.page.state.phases(began)
 		result, again, cerr := r.finish(ctx, out)
 		r.page.report.Capture += time.Since(began)
 		if !again {
@@ -155,8 +156,8 @@ func (r *render) goThere(ctx context.Context) (outcome, error) {
 	p.letThrough()
 	p.epoch++
 	p.state.begin(settle.New(settle.Options{Kind: settle.Transition, WaitFor: r.visit.Options.WaitFor != ""}, time.Now()), p.epoch)
-	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s,%s,%d):'none'",
-		quote(origin(r.visit.URL)), p.epoch, quote(r.to.RequestURI()), quote(r.visit.Options.WaitFor), p.realmList(), r.shotLimit())
+	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s,%d,%s,%d):'none'",
+		quote(origin(r.visit.URL)), p.epoch, quote(r.to.RequestURI()), quote(r.visit.Options.WaitFor), settle.ProofAfterTransition.Milliseconds(), p.realmList(), r.shotLimit())
 	soft, cancel := context.WithDeadline(ctx, r.soft)
 	defer cancel()
 	var answer evaluated[string]
@@ -219,26 +220,33 @@ func isRemote(err error) bool {
 }
 
 // settle waits until the page is settled, until soft (zero: only until ctx
-// ends), or until there is nothing to wait for.
-func (p *Page) settle(ctx context.Context, soft time.Time) (outcome, error) {
+// ends), or until there is nothing to wait for. A page that has to prove that it
+// is quiet is captured with the proof, as wanted.
+func (p *Page) settle(ctx context.Context, soft time.Time, wanted string) (outcome, error) {
+	bounded, cancel := ctx, func() {}
+	if !soft.IsZero() {
+		bounded, cancel = context.WithDeadline(ctx, soft)
+	}
+	defer cancel()
+	ends := func(err error) (outcome, error) {
+		if soft.IsZero() {
+			return outcome{}, err
+		}
+		return late(ctx, err)
+	}
 	for {
-		now := time.Now()
-		out, over := p.state.look(now)
+		out, over := p.state.look(time.Now())
 		if over {
 			return out, nil
 		}
-		if !soft.IsZero() && !now.Before(soft) {
-			return outcome{timedOut: true}, nil
+		var err error
+		if out.decision.Prove > 0 {
+			err = p.prove(bounded, out.decision.Prove, wanted)
+		} else {
+			err = p.waitChange(bounded, out.decision.Next)
 		}
-		next := out.decision.Next
-		if next.IsZero() || !soft.IsZero() && soft.Before(next) {
-			next = soft
-		}
-		if err := p.waitChange(ctx, next); err != nil {
-			if soft.IsZero() {
-				return outcome{}, err
-			}
-			return late(ctx, err)
+		if err != nil {
+			return ends(err)
 		}
 	}
 }

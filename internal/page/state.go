@@ -45,7 +45,7 @@ type state struct {
 	thrown    *words.PageError
 	console   []words.ConsoleLine
 	failed    []words.FailedRequest
-	shot      *captured // what came with a transition's end; void once anything changes
+	shot      *captured // what came with a ready or a proof; void once anything changes
 	isReady   bool      // #standby-ready is there
 	isFailing bool      // the transition was rejected
 }
@@ -128,6 +128,26 @@ func (s *state) look(now time.Time) (out outcome, over bool) {
 	return out, out.decision.Settled
 }
 
+// proved notes a proof of quiet, and the capture that was made with it; without
+// one the page could not prove it.
+func (s *state) proved(with *captured, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if with == nil {
+		s.machine.Unproved(now)
+		return
+	}
+	s.shot = with
+	s.machine.Proved(now)
+}
+
+// phases are those of the settling that is over now.
+func (s *state) phases(now time.Time) settle.Phases {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.machine.Phases(now)
+}
+
 // committed says that the main frame has a new document.
 func (s *state) committed(loader, unreachable string, now time.Time) {
 	s.mu.Lock()
@@ -189,7 +209,11 @@ func (s *state) tell(m told, now time.Time) {
 	s.shot = m.Capture
 	switch m.Kind {
 	case "m":
-		s.machine.Mutated(now)
+		s.machine.Mutated()
+	case "parsed":
+		s.machine.Parsed()
+	case "quiet":
+		s.machine.Proved(now)
 	case "done":
 		s.machine.TransitionDone(now)
 	case "fail":
@@ -199,8 +223,8 @@ func (s *state) tell(m told, now time.Time) {
 	}
 }
 
-// takeShot is the capture that came with the transition's end, nil for none
-// that still holds.
+// takeShot is the capture that came with the page's ready or with its proof of
+// quiet, nil for none that still holds.
 func (s *state) takeShot() *captured {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -28,6 +28,8 @@ const routes = {
   '/blocks': () => { app.innerHTML = '<img src="/i.png"><img src="/ads/a.js?x=1"><p id=styled>styled</p>'; const l = document.createElement('link'); l.rel = 'stylesheet'; l.href = '/s.css'; l.onload = () => app.append(' css'); l.onerror = () => app.append(' nocss'); document.head.append(l);
     fetch('/ads/q?x=1').then(() => app.append(' ad'), () => app.append(' noad')); return null },
   '/mutates': () => { let n = 0; setInterval(() => { app.textContent = 'tick ' + n++ }, 5); return 'ticks' },
+  '/grows': () => { setInterval(() => app.append(document.createElement('i')), 5); return 'grows' },
+  '/hangs': () => { fetch('/stream'); return 'hangs' },
   '/frames': () => { let n = 0; const frame = () => { app.textContent = 'tick ' + n++; requestAnimationFrame(frame) }; frame(); return null },
   '/starved': () => { let n = 0; setInterval(() => { app.textContent = 'tick ' + n++; if (n % 2) { const end = performance.now() + 120; while (performance.now() < end); } }, 5); return 'ticks' },
   '/download': () => { const a = document.createElement('a'); a.href = '/file.bin'; a.download = 'file.bin'; document.body.append(a); a.click(); return 'download' },
@@ -324,14 +326,27 @@ func TestBlockedRequestsAreNotMade(t *testing.T) {
 	}
 }
 
-func TestF11_EndlessChangeIsNeverQuiet(t *testing.T) {
-	for _, path := range []string{"/mutates", "/frames", "/starved"} {
+func TestF11_WhatIsNotThereYetIsPartial(t *testing.T) {
+	for _, path := range []string{"/grows", "/hangs"} {
 		for _, mode := range []words.Mode{words.ModeTransition, words.ModeNavigate} {
 			h := taskHost(t)
 			p := open(t, h, appShell)
 			c := h.render(t, p, path, func(v *words.Visit) { v.Options.Mode, v.Options.TimeoutMs = mode, 1500 })
 			// Partial, or unusable where not even the capture got its turn.
 			if c.Status == words.StatusReady || c.SettledBy != words.SettledByTimeout || c.Error == nil || c.Error.Kind != words.PageErrorTimeout {
+				t.Errorf("%s by %s: %s", path, mode, brief(c))
+			}
+		}
+	}
+}
+
+func TestTickersDoNotKeepAPageFromSettling(t *testing.T) {
+	for _, path := range []string{"/mutates", "/frames", "/starved"} {
+		for _, mode := range []words.Mode{words.ModeTransition, words.ModeNavigate} {
+			h := taskHost(t)
+			p := open(t, h, appShell)
+			c := h.render(t, p, path, func(v *words.Visit) { v.Options.Mode = mode })
+			if c.Status != words.StatusReady || c.SettledBy != words.SettledByQuiet || !strings.Contains(c.Body, "tick ") {
 				t.Errorf("%s by %s: %s", path, mode, brief(c))
 			}
 		}

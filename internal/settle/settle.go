@@ -2,11 +2,15 @@
 // visitor would see once nothing more happens by itself.
 //
 // It is a pure state machine. The page's events go in with the time at which
-// they were seen; out comes by what the page settled, or the time at which to
-// look again if no event comes before. The first that speaks wins: the
-// prerenderReady signal, the data-prerender-status attribute, the selector
-// that the caller waits for, and, when the page says nothing, quiet: loaded,
-// nothing in flight, nothing added to the document for a while.
+// they were seen; out comes by what the page settled, or what to do next. The
+// first that speaks wins: the prerenderReady signal, the data-prerender-status
+// attribute, the selector that the caller waits for, and, when the page says
+// nothing, quiet: loaded, nothing in flight that counts, and the page's own
+// proof that no script has anything left to do.
+//
+// There is no window of silence that every render would have to wait out. The
+// network's part is decided here; the scripts' part is proved in the page, which
+// knows its timers, frames and changes (package page, inject/quiet.js).
 package settle
 
 import (
@@ -15,17 +19,39 @@ import (
 	"github.com/rewarm/rewarm/internal/words"
 )
 
-// The quiet windows. A longer one costs every render of a host that says
-// nothing; a shorter one captures a page between an answer and what it shows.
-// Both are only asked for after the last request has ended, and the page is
-// asked once more, on its own thread, before its quiet is believed: so they
-// need not cover a busy machine, only a page's own short timers.
+// What is waited for before a proof counts: an answer has to get from the
+// network to the script that waits for it, which the page cannot see. Longer
+// costs every render that fetches; shorter captures a page between an answer
+// and what it shows. A busy machine is the proof's business: it takes longer
+// where turns of the page's thread do.
 const (
-	// QuietAfterLoad covers frameworks that start after the load event.
-	QuietAfterLoad = 100 * time.Millisecond
-	// QuietAfterTransition is shorter: the application itself said that the
-	// route is shown, and what follows is a frame or two of its renderer.
-	QuietAfterTransition = 30 * time.Millisecond
+	CalmAfterLoad   = 20 * time.Millisecond // for what starts on the load event by other means than timers
+	CalmAfterAnswer = 20 * time.Millisecond
+	// CalmAfterCode is longer: a script is compiled on another thread first.
+	CalmAfterCode = 40 * time.Millisecond
+)
+
+// How long what may never end keeps a page from being quiet. A budget that ends
+// before is a partial render.
+const (
+	// RequestPatience is for data and code. A slow API is waited for; what takes
+	// longer is a long poll, or as good as one.
+	RequestPatience = 10 * time.Second
+	// DecorPatience is for what changes no text: pictures, films, fonts, frames.
+	DecorPatience = 2 * time.Second
+	// StreamPatience is for an answer that has begun and does not end.
+	StreamPatience = 2 * time.Second
+	// RestlessPatience is for a page that goes on changing by itself with nothing
+	// in flight: a ticker, an animation. What is still being built by then has
+	// been building for a hundred times what a page takes.
+	RestlessPatience = 2 * time.Second
+)
+
+// The windows that a proof keeps, in the page, for work whose end it cannot see
+// (a worker, a database): so long after it nothing may have changed.
+const (
+	ProofAfterLoad       = 100 * time.Millisecond
+	ProofAfterTransition = 50 * time.Millisecond
 )
 
 // maxInFlight bounds the requests that are tracked; a page with more at once
@@ -78,24 +104,55 @@ type Decision struct {
 	By      words.SettledBy
 	// Status is ready, or the page's own word: error, unusable.
 	Status words.Status
-	// Quiet is the window that a decision by quiet rests on; 0 otherwise.
-	Quiet time.Duration
+	// Prove asks for a proof of quiet that keeps the window: ask the page, then
+	// call Proved or Unproved.
+	Prove time.Duration
 	// Next is when to look again; zero when only an event can change anything.
 	Next time.Time
+}
+
+// Phases are how long each part of a settling took, in order. They add up to
+// the time from its beginning to the last thing that was waited for.
+type Phases struct {
+	Arrive  time.Duration // the document loaded, or the transition's promise resolved
+	Network time.Duration // then: until the last answer that was waited for
+	Quiet   time.Duration // then: until the page had proved that it is quiet
 }
 
 // Machine is one settling. It is not for concurrent use.
 type Machine struct {
 	options  Options
+	began    time.Time
+	parsed   bool // the document is, so only its decoration may be missing
 	arrived  bool // loaded, or the transition's promise resolved
 	said     Said
-	inFlight map[string]struct{}
-	last     time.Time // of anything that is not quiet
+	requests map[string]request
+	calm     time.Time // no proof before counts
+	event    time.Time // the last of the network, or the arrival
+	arrival  time.Time
+	proved   time.Time
+	retry    time.Time // no proof is asked for before
+	unproved int       // in a row
+}
+
+// request is one that is under way.
+type request struct {
+	kind   string
+	giveUp time.Time // it does not count from then on
 }
 
 // New returns the machine of a settling that begins now.
 func New(o Options, now time.Time) *Machine {
-	return &Machine{options: o, inFlight: map[string]struct{}{}, last: now}
+	m := &Machine{options: o, began: now}
+	m.restart(now)
+	return m
+}
+
+func (m *Machine) restart(now time.Time) {
+	m.parsed, m.arrived, m.said = false, false, Said{}
+	m.requests = map[string]request{}
+	m.calm, m.event, m.arrival = now, now, now
+	m.proved, m.retry, m.unproved = time.Time{}, time.Time{}, 0
 }
 
 // NewDocument says that a document has replaced the one before: what that one
@@ -103,64 +160,122 @@ func New(o Options, now time.Time) *Machine {
 // instead is a load from here on.
 func (m *Machine) NewDocument(now time.Time) {
 	m.options.Kind = Load
-	m.arrived = false
-	m.said = Said{}
-	m.inFlight = map[string]struct{}{}
-	m.last = now
+	m.restart(now)
 }
+
+// Parsed says that the document has been read to its end.
+func (m *Machine) Parsed() { m.parsed = true }
 
 // Loaded says that the document's load event has fired.
 func (m *Machine) Loaded(now time.Time) {
 	if m.options.Kind == Load {
-		m.arrive(now)
+		m.arrive(now, CalmAfterLoad)
 	}
 }
 
 // TransitionDone says that the transition's promise has resolved. Only from
 // here on is anything believed that the page says: before, it may be about the
-// route that is being left.
+// route that is being left. What the application fetched for the route it has
+// had by then.
 func (m *Machine) TransitionDone(now time.Time) {
 	if m.options.Kind == Transition {
-		m.arrive(now)
+		m.arrive(now, 0)
 	}
 }
 
-func (m *Machine) arrive(now time.Time) {
-	if !m.arrived {
-		m.arrived = true
-		m.last = now
+func (m *Machine) arrive(now time.Time, calm time.Duration) {
+	if m.arrived {
+		return
 	}
+	m.arrived, m.arrival = true, now
+	if m.options.Kind == Transition {
+		m.calm = now
+	}
+	m.disturb(now, calm)
+}
+
+// disturb notes an event of the network: proofs count again once it is calm.
+func (m *Machine) disturb(now time.Time, calm time.Duration) {
+	m.event = now
+	if at := now.Add(calm); at.After(m.calm) {
+		m.calm = at
+	}
+	m.retry, m.unproved = time.Time{}, 0
 }
 
 // RequestStarted says that the page asked for something. Connections that are
 // meant to stay open, and reports that nobody waits for, do not count.
 func (m *Machine) RequestStarted(id, resourceType string, now time.Time) {
+	patience := RequestPatience
 	switch resourceType {
 	case "WebSocket", "DirectSocket", "EventSource", "Ping", "CSPViolationReport", "Preflight", "Prefetch", "Manifest", "SignedExchange", "FedCM":
 		return
+	case "Image", "Media", "Font", "TextTrack", "Document":
+		patience = DecorPatience
 	}
-	if len(m.inFlight) < maxInFlight {
-		m.inFlight[id] = struct{}{}
+	if len(m.requests) < maxInFlight {
+		m.requests[id] = request{kind: resourceType, giveUp: now.Add(patience)}
 	}
-	m.last = now
+	m.disturb(now, 0)
+}
+
+// Answered says that a request's answer has begun.
+func (m *Machine) Answered(id string, now time.Time) {
+	r, ok := m.requests[id]
+	if at := now.Add(StreamPatience); ok && (r.kind == "Fetch" || r.kind == "XHR") && at.Before(r.giveUp) {
+		r.giveUp = at
+		m.requests[id] = r
+	}
 }
 
 // RequestEnded says that a request has its answer, or that none will come.
 func (m *Machine) RequestEnded(id string, now time.Time) {
-	if _, ok := m.inFlight[id]; ok {
-		delete(m.inFlight, id)
-		m.last = now
+	r, ok := m.requests[id]
+	if !ok {
+		return
+	}
+	delete(m.requests, id)
+	if r.kind == "Script" || r.kind == "Stylesheet" {
+		m.disturb(now, CalmAfterCode)
+	} else {
+		m.disturb(now, CalmAfterAnswer)
 	}
 }
 
-// Mutated says that something was added to or taken from the document.
-func (m *Machine) Mutated(now time.Time) { m.last = now }
+// Mutated says that something was added to or taken from the document: a proof
+// from before is void.
+func (m *Machine) Mutated() { m.proved = time.Time{} }
+
+// Proved says that the page has proved its quiet, as of now.
+func (m *Machine) Proved(now time.Time) { m.proved = now }
+
+// The pause between a proof that failed and the next: a page that is busy is
+// not to be kept busy by us.
+const (
+	retryMin = 10 * time.Millisecond
+	retryMax = 200 * time.Millisecond
+)
+
+// Unproved says that the page could not prove its quiet.
+func (m *Machine) Unproved(now time.Time) {
+	m.retry = now.Add(min(retryMax, retryMin<<min(m.unproved, 8)))
+	m.unproved++
+}
 
 // Says replaces what the page says of itself.
 func (m *Machine) Says(s Said) { m.said = s }
 
-// InFlight is the number of requests that are waited for.
-func (m *Machine) InFlight() int { return len(m.inFlight) }
+// Phases are those of a settling that is over now.
+func (m *Machine) Phases(now time.Time) Phases {
+	network := m.event
+	if network.Before(m.arrival) {
+		network = m.arrival
+	}
+	if !m.arrived {
+		return Phases{Arrive: now.Sub(m.began)}
+	}
+	return Phases{Arrive: m.arrival.Sub(m.began), Network: network.Sub(m.arrival), Quiet: now.Sub(network)}
+}
 
 // Look decides as of now.
 func (m *Machine) Look(now time.Time) Decision {
@@ -193,19 +308,40 @@ func (m *Machine) Look(now time.Time) Decision {
 }
 
 func (m *Machine) quiet(now time.Time) Decision {
-	window := QuietAfterLoad
-	switch {
-	case !m.arrived:
-		return Decision{}
-	case m.options.Static:
-		return Decision{Settled: true, By: words.SettledByQuiet, Status: words.StatusReady}
-	case len(m.inFlight) > 0:
-		return Decision{}
-	case m.options.Kind == Transition:
-		window = QuietAfterTransition
+	quiet := Decision{Settled: true, By: words.SettledByQuiet, Status: words.StatusReady}
+	if m.arrived && m.options.Static {
+		return quiet
 	}
-	if at := m.last.Add(window); now.Before(at) {
-		return Decision{Next: at}
+	waiting, until := m.waiting(now)
+	if !m.arrived && (!m.parsed || len(m.requests) == 0) {
+		return Decision{} // the load event is to come
 	}
-	return Decision{Settled: true, By: words.SettledByQuiet, Status: words.StatusReady, Quiet: window}
+	if waiting {
+		return Decision{Next: until}
+	}
+	if now.Before(m.calm) {
+		return Decision{Next: m.calm}
+	}
+	restless := m.event.Add(RestlessPatience)
+	if !m.proved.IsZero() && !m.proved.Before(m.calm) && !m.proved.Before(m.event) || !now.Before(restless) {
+		return quiet
+	}
+	if now.Before(m.retry) {
+		return Decision{Next: m.retry}
+	}
+	window := ProofAfterLoad
+	if m.options.Kind == Transition {
+		window = ProofAfterTransition
+	}
+	return Decision{Prove: window, Next: restless}
+}
+
+// waiting is whether any request counts, and until when at least.
+func (m *Machine) waiting(now time.Time) (counts bool, until time.Time) {
+	for _, r := range m.requests {
+		if now.Before(r.giveUp) && (!counts || r.giveUp.Before(until)) {
+			counts, until = true, r.giveUp
+		}
+	}
+	return counts, until
 }

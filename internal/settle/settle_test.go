@@ -14,12 +14,19 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func at(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 
+// after is the time so long after at(ms).
+func after(ms int, d time.Duration) time.Time { return at(ms).Add(d) }
+
 func TestDecisions(t *testing.T) {
 	ready := func(by words.SettledBy) Decision {
 		return Decision{Settled: true, By: by, Status: words.StatusReady}
 	}
-	quiet := func(w time.Duration) Decision {
-		return Decision{Settled: true, By: words.SettledByQuiet, Status: words.StatusReady, Quiet: w}
+	prove := func(event int) Decision {
+		return Decision{Prove: ProofAfterLoad, Next: after(event, RestlessPatience)}
+	}
+	quiet := ready(words.SettledByQuiet)
+	loadedWith := func(kind string) func(*Machine) {
+		return func(m *Machine) { m.Loaded(at(10)); m.RequestStarted("1", kind, at(20)) }
 	}
 	for _, c := range []struct {
 		name    string
@@ -29,24 +36,46 @@ func TestDecisions(t *testing.T) {
 		want    Decision
 	}{
 		{"nothing yet", Options{}, func(*Machine) {}, at(9999), Decision{}},
-		{"loaded is not quiet", Options{}, func(m *Machine) { m.Loaded(at(10)) }, at(20), Decision{Next: at(110)}},
-		{"loaded and quiet", Options{}, func(m *Machine) { m.Loaded(at(10)) }, at(110), quiet(QuietAfterLoad)},
-		{"static", Options{Static: true}, func(m *Machine) { m.Loaded(at(10)) }, at(10), ready(words.SettledByQuiet)},
+		{"loaded is not calm", Options{}, func(m *Machine) { m.Loaded(at(10)) }, at(20), Decision{Next: after(10, CalmAfterLoad)}},
+		{"calm is to be proved", Options{}, func(m *Machine) { m.Loaded(at(10)) }, after(10, CalmAfterLoad), prove(10)},
+		{"proved", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Proved(at(60)) }, at(60), quiet},
+		{"proved before it was calm", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Proved(at(20)) }, at(60), prove(10)},
+		{"changed since", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Proved(at(60)); m.Mutated() }, at(60), prove(10)},
+		{"asked for something since", Options{}, func(m *Machine) {
+			m.Loaded(at(10))
+			m.Proved(at(60))
+			m.RequestStarted("1", "Fetch", at(61))
+			m.RequestEnded("1", at(62))
+		}, at(99), prove(62)},
+		{"not proved: a pause", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(60)) }, at(61), Decision{Next: after(60, retryMin)}},
+		{"not proved: again", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(60)) }, after(60, retryMin), prove(10)},
+		{"restless", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(2000)) }, after(10, RestlessPatience), quiet},
+		{"static", Options{Static: true}, func(m *Machine) { m.Loaded(at(10)) }, at(10), quiet},
 		{"static not loaded", Options{Static: true}, func(*Machine) {}, at(10), Decision{}},
-		{"a mutation delays", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Mutated(at(60)) }, at(110), Decision{Next: at(160)}},
-		{"in flight", Options{}, func(m *Machine) { m.Loaded(at(10)); m.RequestStarted("1", "Fetch", at(20)) }, at(9999), Decision{}},
+		{"data in flight", Options{}, loadedWith("Fetch"), at(9999), Decision{Next: after(20, RequestPatience)}},
+		{"a long poll", Options{}, loadedWith("XHR"), after(20, RequestPatience), quiet},
+		{"a picture in flight", Options{}, loadedWith("Image"), at(100), Decision{Next: after(20, DecorPatience)}},
+		{"a picture that never comes", Options{}, func(m *Machine) { m.RequestStarted("1", "Image", at(5)); m.Parsed() }, after(5, DecorPatience), quiet},
+		{"parsed is not loaded", Options{}, func(m *Machine) { m.RequestStarted("1", "Script", at(5)); m.Parsed() }, after(5, DecorPatience),
+			Decision{Next: after(5, RequestPatience)}},
+		{"a stream has begun", Options{}, func(m *Machine) { loadedWith("Fetch")(m); m.Answered("1", at(30)) }, at(100), Decision{Next: after(30, StreamPatience)}},
 		{"the answer delays", Options{}, func(m *Machine) {
 			m.RequestStarted("1", "Fetch", at(5))
 			m.Loaded(at(10))
 			m.RequestEnded("1", at(500))
-		}, at(510), Decision{Next: at(600)}},
-		{"an answer nobody waits for", Options{}, func(m *Machine) { m.Loaded(at(10)); m.RequestEnded("9", at(90)) }, at(110), quiet(QuietAfterLoad)},
+		}, at(510), Decision{Next: after(500, CalmAfterAnswer)}},
+		{"code delays longer", Options{}, func(m *Machine) {
+			m.RequestStarted("1", "Script", at(5))
+			m.Loaded(at(10))
+			m.RequestEnded("1", at(500))
+		}, at(510), Decision{Next: after(500, CalmAfterCode)}},
+		{"an answer nobody waits for", Options{}, func(m *Machine) { m.Loaded(at(10)); m.RequestEnded("9", at(90)) }, at(91), prove(10)},
 		{"open connections", Options{}, func(m *Machine) {
 			m.Loaded(at(10))
 			for i, kind := range []string{"WebSocket", "EventSource", "Ping"} {
 				m.RequestStarted(fmt.Sprint(i), kind, at(90))
 			}
-		}, at(110), quiet(QuietAfterLoad)},
+		}, at(110), prove(10)},
 		{"signal false holds", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Says(Said{Signal: NotReady}) }, at(9999), Decision{}},
 		{"signal true needs no load", Options{}, func(m *Machine) { m.Says(Said{Signal: Ready}) }, at(1), ready(words.SettledBySignal)},
 		{"signal before attribute", Options{}, func(m *Machine) {
@@ -62,10 +91,11 @@ func TestDecisions(t *testing.T) {
 		{"attribute unusable", Options{}, func(m *Machine) { m.Says(Said{Attribute: "unusable"}) }, at(1),
 			Decision{Settled: true, By: words.SettledByAttribute, Status: words.StatusUnusable}},
 		{"selector", Options{WaitFor: true}, func(m *Machine) { m.Says(Said{Selector: true}) }, at(1), ready(words.SettledBySelector)},
-		{"no selector, no quiet", Options{WaitFor: true}, func(m *Machine) { m.Loaded(at(1)) }, at(9999), Decision{}},
+		{"no selector, no quiet", Options{WaitFor: true}, func(m *Machine) { m.Loaded(at(1)); m.Proved(at(90)) }, at(9999), Decision{}},
 		{"transition under way", Options{Kind: Transition}, func(m *Machine) {
 			m.Says(Said{Signal: Ready, Attribute: "ready", AttributeNew: true, Selector: true})
 			m.Loaded(at(5))
+			m.Proved(at(6))
 		}, at(9999), Decision{}},
 		{"transition done, signal", Options{Kind: Transition}, func(m *Machine) {
 			m.Says(Said{Signal: Ready})
@@ -74,8 +104,13 @@ func TestDecisions(t *testing.T) {
 		{"a ready left behind", Options{Kind: Transition}, func(m *Machine) {
 			m.Says(Said{Attribute: "ready"})
 			m.TransitionDone(at(5))
-		}, at(5), Decision{Next: at(35)}},
-		{"transition quiet", Options{Kind: Transition}, func(m *Machine) { m.TransitionDone(at(5)) }, at(35), quiet(QuietAfterTransition)},
+		}, at(5), Decision{Prove: ProofAfterTransition, Next: after(5, RestlessPatience)}},
+		{"what was fetched for the transition has been had", Options{Kind: Transition}, func(m *Machine) {
+			m.RequestStarted("1", "Fetch", at(1))
+			m.RequestEnded("1", at(4))
+			m.TransitionDone(at(5))
+			m.Proved(at(5))
+		}, at(5), quiet},
 		{"transition that loads", Options{Kind: Transition}, func(m *Machine) {
 			m.RequestStarted("1", "Fetch", at(1))
 			m.NewDocument(at(5))
@@ -85,7 +120,7 @@ func TestDecisions(t *testing.T) {
 			m.RequestStarted("1", "Fetch", at(1))
 			m.NewDocument(at(5))
 			m.Loaded(at(10))
-		}, at(110), quiet(QuietAfterLoad)},
+		}, at(110), prove(10)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := New(c.options, at(0))
@@ -97,71 +132,97 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// Under any events: quiet is never declared with a request in flight or within
-// the window of the last disturbance, nothing of the page is believed before a
-// transition has arrived, and once events stop and requests have ended a page
-// that says nothing settles at the very time that Next named.
+func TestPhases(t *testing.T) {
+	m := New(Options{}, at(0))
+	if got := m.Phases(at(7)); got != (Phases{Arrive: 7 * time.Millisecond}) {
+		t.Errorf("under way: %+v", got)
+	}
+	m.Loaded(at(40))
+	m.RequestStarted("1", "Fetch", at(50))
+	m.RequestEnded("1", at(140))
+	if got, want := m.Phases(at(170)), (Phases{40 * time.Millisecond, 100 * time.Millisecond, 30 * time.Millisecond}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// Under any events: quiet is never declared with data in flight that is young,
+// nor without a proof that is later than the last disturbance, unless the page
+// is restless; nothing of the page is believed before it has arrived; and once
+// events stop, a page that says nothing settles by what the machine asks for:
+// at times that Next names, and by proofs.
 func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := Options{Kind: Kind(rapid.IntRange(0, 1).Draw(t, "kind"))}
 		now := start
 		m := New(o, now)
-		open := map[string]bool{}
-		transition, arrived, disturbed := o.Kind == Transition, false, now
+		open := map[string]time.Time{}
+		transition, arrived, event, proved := o.Kind == Transition, false, now, time.Time{}
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 150).Draw(t, "ms")) * time.Millisecond)
 			id := fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "id"))
-			switch rapid.IntRange(0, 6).Draw(t, "event") {
+			switch rapid.IntRange(0, 8).Draw(t, "event") {
 			case 0:
 				m.RequestStarted(id, "Fetch", now)
-				open[id], disturbed = true, now
+				open[id], event = now, now
 			case 1:
 				m.RequestEnded(id, now)
-				if open[id] {
+				if _, ok := open[id]; ok {
 					delete(open, id)
-					disturbed = now
+					event = now
 				}
 			case 2:
-				m.Mutated(now)
-				disturbed = now
+				m.Mutated()
+				proved = time.Time{}
 			case 3:
 				m.Loaded(now)
-				arrived = arrived || !transition
+				if !transition && !arrived {
+					arrived, event = true, now
+				}
 			case 4:
 				m.TransitionDone(now)
-				arrived = arrived || transition
+				if transition && !arrived {
+					arrived, event = true, now
+				}
 			case 5:
 				m.RequestStarted("socket", "WebSocket", now)
 			case 6:
 				m.NewDocument(now)
 				clear(open)
-				transition, arrived, disturbed = false, false, now
+				transition, arrived, event, proved = false, false, now, time.Time{}
+			case 7:
+				m.Proved(now)
+				proved = now
+			case 8:
+				m.Unproved(now)
 			}
 			d := m.Look(now)
-			window := QuietAfterLoad
-			if transition {
-				window = QuietAfterTransition
+			young := false
+			for _, began := range open {
+				young = young || now.Before(began.Add(RequestPatience))
 			}
-			if d.Settled && (!arrived || len(open) > 0 || now.Sub(disturbed) < window) {
-				t.Fatalf("settled early: %+v, arrived %t, open %v, %s after the last disturbance", d, arrived, open, now.Sub(disturbed))
+			restless := !now.Before(event.Add(RestlessPatience))
+			if d.Settled && (!arrived || young || proved.Before(event) && !restless) {
+				t.Fatalf("settled early: %+v, arrived %t, open %v, proved %s, last event %s, now %s", d, arrived, open, proved, event, now)
 			}
-			if d.Settled && !d.Next.IsZero() || m.InFlight() != len(open) {
-				t.Fatalf("%+v with %d in flight, want %d", d, m.InFlight(), len(open))
+			if d.Settled && !d.Next.IsZero() || d.Prove > 0 && (d.Settled || young || !arrived) {
+				t.Fatalf("%+v with %v open", d, open)
 			}
-		}
-		for id := range open {
-			m.RequestEnded(id, now)
 		}
 		m.Loaded(now)
 		m.TransitionDone(now)
-		d := m.Look(now)
-		if !d.Settled {
-			if d.Next.IsZero() || !d.Next.After(now) {
-				t.Fatalf("neither settled nor a time to look again: %+v", d)
-			}
-			if d = m.Look(d.Next); !d.Settled {
-				t.Fatalf("not settled at the time it named: %+v", d)
+		for range 12 { // five requests that are given up at the most
+			d := m.Look(now)
+			switch {
+			case d.Settled:
+				return
+			case d.Prove > 0:
+				m.Proved(now)
+			case !d.Next.After(now):
+				t.Fatalf("neither settled, nor a proof, nor a time to look again: %+v", d)
+			default:
+				now = d.Next
 			}
 		}
+		t.Fatalf("not settled: %+v", m.Look(now))
 	})
 }

@@ -4,36 +4,41 @@ const io = {
   begin(e, selector) {
     take(observer.takeRecords());
     epoch = e; sig = ''; touched = false;
+    unmoved();
     oldEl = document.querySelector('[data-prerender-status]');
     expect(selector);
     say('start');
   },
-  // go tells the outcome of the transition; and when the application says that
-  // it is ready, the capture with it: asking for it would wait until the page
-  // has been laid out and painted, which nobody looks at.
-  go(e, path, selector, realms, limit) {
+  // go tells the outcome of the transition, and with it the capture if the
+  // application says that it is ready; else it tells once the page has proved
+  // that it is quiet. Asking for either would wait until the page has been laid
+  // out and painted, which nobody looks at.
+  go(e, path, selector, quiet, realms, limit) {
     const f = typeof window.prerenderTransitionTo === 'function' ? window.prerenderTransitionTo
       : typeof window.boxelTransitionTo === 'function' ? window.boxelTransitionTo : null;
     if (!f) return 'none';
     io.begin(e, selector);
-    const end = (t, err, shot) => { if (epoch === e) { take(observer.takeRecords()); say(t, err && err.message || err, shot) } };
     const snap = () => { const c = capture(realms, limit, 'document'); return c.big ? undefined : c };
-    try { P.resolve(f.call(window, path)).then(() => end('done', undefined, limit ? snap : undefined), err => end('fail', err)) }
+    const end = (t, err) => {
+      if (epoch !== e) return;
+      take(observer.takeRecords());
+      const ready = say(t, err && err.message || err, t === 'done' && limit ? snap : undefined);
+      if (t === 'done' && !ready && limit && !want) {
+        prove(quiet, is => { if (is && epoch === e) say('quiet', undefined, snap, true) });
+      }
+    };
+    try { P.resolve(f.call(window, path)).then(() => end('done'), err => end('fail', err)) }
     catch (err) { end('fail', err) }
     return 'ok';
   },
   expect(selector) { expect(selector); say('m') },
-  // capture gives a promise when quiet has to be proved: that the document did
-  // not change for so long counts only if its scripts had their turn.
+  // capture gives a promise when quiet has to be proved; null is no proof.
   capture(quiet, realms, limit, wanted) {
     take(observer.takeRecords());
     if (!quiet) return capture(realms, limit, wanted);
-    if (now() - lastMut < quiet) return { unquiet: true };
-    const before = muts;
-    return turn(() => {
-      take(observer.takeRecords());
-      return muts !== before ? { unquiet: true } : capture(realms, limit, wanted);
-    });
+    return new P((done, fail) => prove(quiet, is => {
+      try { done(is ? capture(realms, limit, wanted) : { unquiet: true }) } catch (err) { fail(err) }
+    }));
   },
   // command starts a command at most once: every answer but ready, error and
   // result says that it has not been started.
@@ -57,5 +62,5 @@ const own = { prerender: true };
 Object.defineProperty(own, 'io', { value: Object.freeze(io) });
 Object.defineProperty(window, '__rewarm', { value: own, enumerable: true });
 window.__boxelRenderContext = true;
-document.addEventListener('DOMContentLoaded', () => say('m'));
+document.addEventListener('DOMContentLoaded', () => say('parsed'));
 window.addEventListener('load', () => say('m'));

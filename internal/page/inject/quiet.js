@@ -1,4 +1,5 @@
-// What moves: changes of the document, and frames that were asked for.
+// What moves in the page, and the proof that nothing does.
+
 // At most one message in ten milliseconds, the first at once: a page that
 // builds a table row by row must not spend its time on telling us so.
 let sent = -1e9, timer = 0;
@@ -8,10 +9,21 @@ const note = () => {
   if (wait <= 0) { sent = now(); say('m') }
   else timer = later(() => { timer = 0; sent = now(); say('m') }, wait);
 };
+// What changes again and again without growing is a ticker: a clock, a counter,
+// a carousel. It is not waited for. ticks counts the changes of each node.
+const often = 3;
+let ticks = new WeakMap();
+const progress = node => {
+  const size = node.childNodes.length, tick = ticks.get(node);
+  if (!tick) { ticks.set(node, { n: 1, size }); return true }
+  const grew = size > tick.size;
+  if (grew) tick.size = size;
+  return ++tick.n <= often || grew;
+};
 const take = records => {
   let changed = false;
   for (const r of records) {
-    if (r.type !== 'attributes') changed = true;
+    if (r.type !== 'attributes') changed = progress(r.target) || changed;
     else if (r.attributeName === 'data-prerender-status') { changed = true; touched = true }
   }
   if (changed) { muts++; lastMut = now() }
@@ -26,30 +38,114 @@ const observe = () => {
 observe();
 const expect = selector => { want = selector; observe() };
 
-// Frames that were asked for and have not come: a page that draws from frame
-// to frame looks quiet for as long as a busy machine gives it none.
-const raf = window.requestAnimationFrame.bind(window), dropFrame = window.cancelAnimationFrame.bind(window);
-const frames = new Set();
-window.requestAnimationFrame = f => {
-  if (typeof f !== 'function') return raf(f);
-  const id = raf(t => { frames.delete(id); f(t) });
-  frames.add(id);
-  return id;
+// What scripts have asked to be called for: each kind in a map from its id to
+// { due, depth }, the time at which it is due and how many such calls led to it.
+// One that was asked for by a call that was asked for by a call ... is a loop.
+const loop = 5;
+let depth = 0;
+const timers = new Map(), frames = new Map(), idles = new Map();
+// replace puts a function of ours in the place of the window's. A proxy looks
+// like what it stands for.
+const replace = (owner, name, trap) => {
+  const f = owner && owner[name];
+  if (typeof f === 'function') owner[name] = new Proxy(f, trap);
 };
-window.cancelAnimationFrame = id => { frames.delete(id); dropFrame(id) };
-// A turn of the event loop: every timer that was due before it has run by
-// then, also on a machine so busy that none ran for longer than the window;
-// and so has the frame that is waited for, if any, unless it never comes.
-const turn = then => new P((done, fail) => {
-  let over = false;
-  const end = () => {
-    if (over) return;
-    over = true;
-    try { done(then()) } catch (err) { fail(err) }
-  };
-  later(() => {
-    if (!frames.size) return end();
-    raf(() => later(end, 0));
-    later(end, 400);
-  }, 0);
+const called = (f, known, entry, keep) => new Proxy(f, { apply(f, self, args) {
+  if (!keep) known.delete(entry.id);
+  else { entry.depth++; entry.due = now() + entry.every }
+  const before = depth;
+  depth = entry.depth;
+  try { return apply(f, self, args) } finally { depth = before }
+} });
+const ask = (known, name, every) => replace(window, name, { apply(f, self, args) {
+  if (typeof args[0] !== 'function') return apply(f, self, args);
+  const ms = known === timers && args[1] > 0 ? +args[1] : 0;
+  const entry = { id: 0, due: now() + ms, depth: depth + 1, every: ms };
+  const ours = [...args];
+  ours[0] = called(args[0], known, entry, every);
+  entry.id = apply(f, self, ours);
+  known.set(entry.id, entry);
+  return entry.id;
+} });
+const drop = (known, name) => replace(window, name, { apply(f, self, args) {
+  known.delete(args[0]);
+  return apply(f, self, args);
+} });
+ask(timers, 'setTimeout'); drop(timers, 'clearTimeout');
+ask(timers, 'setInterval', true); drop(timers, 'clearInterval');
+ask(frames, 'requestAnimationFrame'); drop(frames, 'cancelAnimationFrame');
+ask(idles, 'requestIdleCallback'); drop(idles, 'cancelIdleCallback');
+
+// Work whose end the page does not show: after any of it, silence is kept for a
+// while. And what is told with a frame only: one is waited for.
+let elsewhere = -1, watching = false;
+const notes = set => ({
+  apply(f, self, args) { set(); return apply(f, self, args) },
+  construct(f, args, as) { set(); return construct(f, args, as) },
 });
+const away = notes(() => { elsewhere = now() }), seen = notes(() => { watching = true });
+for (const name of ['Worker', 'SharedWorker', 'BroadcastChannel', 'FileReader', 'createImageBitmap']) replace(window, name, away);
+for (const name of ['compile', 'instantiate', 'compileStreaming', 'instantiateStreaming']) replace(window.WebAssembly, name, away);
+replace(window.IDBFactory && IDBFactory.prototype, 'open', away);
+replace(window.CacheStorage && CacheStorage.prototype, 'open', away);
+replace(window.CacheStorage && CacheStorage.prototype, 'match', away);
+replace(window.LockManager && LockManager.prototype, 'request', away);
+replace(HTMLImageElement.prototype, 'decode', away);
+replace(Document.prototype, 'startViewTransition', away);
+for (const name of ['IntersectionObserver', 'ResizeObserver']) replace(window, name, seen);
+
+// drain calls f, with how long it took, once every task that was ready has run,
+// or after a tenth of a second on a page whose tasks never end.
+const drain = f => {
+  const began = now();
+  let over = false;
+  const end = () => { if (!over) { over = true; f(now() - began) } };
+  if (post) post(end, { priority: 'background' });
+  else later(end, 0);
+  later(end, 100);
+};
+// turn is drain after the frame that somebody waits for, unless it never comes.
+const turn = f => {
+  if (!watching && ![...frames.values()].some(e => e.depth <= loop)) return drain(f);
+  let over = false;
+  const end = () => { if (!over) { over = true; drain(f) } };
+  raf(end);
+  later(end, 400);
+};
+// coming is in how many milliseconds the next call is due that is due within the
+// window; -1 when none is. Loops count while the page grows by them.
+const coming = window => {
+  const at = now();
+  let next = -1;
+  for (const known of [timers, frames, idles]) {
+    for (const e of known.values()) {
+      if (e.due - at > window || e.depth > loop && at - lastMut > window) continue;
+      const ms = e.due > at ? e.due - at : 0;
+      if (next < 0 || ms < next) next = ms;
+    }
+  }
+  return next;
+};
+// prove calls then with whether the page is quiet: its thread had a turn in
+// which nothing changed, no call is due within the window, and, after work that
+// cannot be seen, nothing changed for as long. Where a turn takes long, because
+// the machine is busy, so may what is under way on other threads: three more
+// turns are given to it.
+const prove = (window, then) => {
+  const until = now() + 3 * window + 100;
+  let before = muts, extra = 3;
+  const look = lag => {
+    take(observer.takeRecords());
+    const at = now(), due = coming(window), silent = at - (lastMut > elsewhere ? lastMut : elsewhere);
+    const wait = due >= 0 ? due : elsewhere >= 0 && silent < window ? window - silent : -1;
+    if (muts === before && wait < 0 && (lag < 5 || !extra--)) return then(true);
+    if (at >= until) return then(false);
+    before = muts;
+    if (wait > 1) later(() => turn(look), wait);
+    else turn(look);
+  };
+  take(observer.takeRecords());
+  before = muts;
+  turn(look);
+};
+const unmoved = () => { ticks = new WeakMap(); elsewhere = -1; watching = false };

@@ -1,11 +1,14 @@
-// What the page says of itself, and how we are told. Whatever the page may patch
+// What the page says of itself, and how we are told: say, which returns whether
+// the page says that it is ready. Whatever the page may patch
 // later is taken here, before it runs.
 const raw = window.__rewarmSend;
 delete window.__rewarmSend;
 if (window !== window.top || !raw) return;
 const stringify = JSON.stringify, parse = JSON.parse, now = performance.now.bind(performance);
-const later = window.setTimeout.bind(window), P = Promise;
-const say = (t, more, shot) => {
+const { apply, construct } = Reflect;
+const later = window.setTimeout.bind(window), raf = window.requestAnimationFrame.bind(window), P = Promise;
+const post = window.scheduler && scheduler.postTask.bind(scheduler);
+const say = (t, more, shot, always) => {
   const el = document.querySelector('[data-prerender-status]');
   const value = el ? el.getAttribute('data-prerender-status') : '';
   let sel = false;
@@ -13,7 +16,8 @@ const say = (t, more, shot) => {
   const isNew = value !== '' && (touched || el !== oldEl);
   const isReady = sig === 'true' || sig === '' && value === 'ready' && isNew;
   raw(stringify({ t, e: epoch, r: sig, a: value, n: isNew, s: sel, w: !!document.getElementById('standby-ready'), m: muts,
-    x: more === undefined ? '' : String(more).slice(0, 1024), c: shot && isReady && !want ? shot() : undefined }));
+    x: more === undefined ? '' : String(more).slice(0, 1024), c: shot && (isReady && !want || always) ? shot() : undefined }));
+  return isReady;
 };
 let epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();
 
