@@ -2,10 +2,12 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/rewarm/rewarm/examples"
 	"github.com/rewarm/rewarm/internal/app"
+	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/prerender"
 )
 
@@ -45,6 +47,11 @@ func (c *upCommand) Run(r *run) error {
 	dir, hostURL, err := parseHost(c.Host)
 	if err != nil {
 		return err
+	}
+	// Of a directory that is away for a moment the kept release could be served;
+	// but whoever starts `up` by hand has more likely mistyped its name.
+	if info, err := os.Stat(dir); dir != "" && (err != nil || !info.IsDir()) {
+		return fault.New(fault.Usage, "--host %s: no such directory; give the one that your build makes, with index.html in it, or the application's URL", dir)
 	}
 	proxy, err := parseProxy(c.Proxy)
 	if err != nil {
