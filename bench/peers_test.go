@@ -27,8 +27,11 @@ import (
 	"github.com/rewarm/rewarm/internal/chrome"
 )
 
-// prerenderVersion is the peer's, from npm.
-const prerenderVersion = "5.21.6"
+// The versions of the peers from npm.
+const (
+	prerenderVersion = "5.21.6"
+	puppeteerVersion = "24.43.1"
+)
 
 // installLimit bounds the installation of a peer.
 const installLimit = 5 * time.Minute
@@ -93,49 +96,84 @@ server.use(prerender.httpHeaders());
 server.start();
 `
 
-// installPrerender puts the peer from npm into a directory that stays.
-func installPrerender(ctx context.Context) (dir string, err error) {
+// scriptScript is what one writes first with puppeteer: a tab for each render,
+// and the network idle.
+const scriptScript = `
+const http = require('http');
+const puppeteer = require('puppeteer-core');
+const env = process.env;
+(async () => {
+  const browser = await puppeteer.launch({ executablePath: env.BENCH_CHROME, userDataDir: env.BENCH_PROFILE, headless: true, pipe: true,
+    args: ['--no-first-run', '--disable-dev-shm-usage', '--disable-breakpad', '--disable-crash-reporter'].concat(process.getuid() === 0 ? ['--no-sandbox'] : []) });
+  http.createServer(async (request, response) => {
+    const page = await browser.newPage();
+    try {
+      await page.goto(new URL(request.url, 'http://x').searchParams.get('url'), { waitUntil: 'networkidle0' });
+      response.end(await page.content());
+    } catch (error) {
+      response.writeHead(500).end(String(error));
+    } finally {
+      await page.close();
+    }
+  }).listen(+env.BENCH_PORT, '127.0.0.1', () => console.log('Started Chrome ' + browser.process().pid));
+})();
+`
+
+// npmPeer is a package from npm and the script that starts it.
+type npmPeer struct{ name, npm, version, script string }
+
+var (
+	prerenderPeer = npmPeer{"prerender " + prerenderVersion, "prerender", prerenderVersion, prerenderScript}
+	scriptPeer    = npmPeer{"puppeteer-core " + puppeteerVersion + " script", "puppeteer-core", puppeteerVersion, scriptScript}
+)
+
+// install puts the peer from npm into a directory that stays.
+func (p npmPeer) install(ctx context.Context) (dir string, err error) {
 	if _, err := exec.LookPath("npm"); err != nil {
 		return "", errors.New("npm is not installed")
 	}
-	if dir, err = filepath.Abs(".peers/prerender"); err != nil {
+	if dir, err = filepath.Abs(".peers/" + p.npm); err != nil {
 		return "", err
 	}
 	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	manifest := fmt.Sprintf(`{"private":true,"dependencies":{"prerender":%q}}`, prerenderVersion)
+	manifest := fmt.Sprintf(`{"private":true,"dependencies":{%q:%q}}`, p.npm, p.version)
 	if err = os.WriteFile(filepath.Join(dir, "package.json"), []byte(manifest), 0o644); err != nil {
 		return "", err
 	}
-	if err = os.WriteFile(filepath.Join(dir, "start.js"), []byte(prerenderScript), 0o644); err != nil {
+	if err = os.WriteFile(filepath.Join(dir, "start.js"), []byte(p.script), 0o644); err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "node_modules/prerender/package.json")); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", p.npm, "package.json")); err == nil {
 		return dir, nil
 	}
 	return dir, install(ctx, dir, "npm", "install", "--no-audit", "--no-fund", "--loglevel=error")
 }
 
-// startPrerender starts the peer; tuned has its polls from 500 ms to 20 ms.
-func startPrerender(tb testing.TB, dir, browser string, tuned bool) (base string, p *process, err error) {
-	port := freePort(tb)
-	env := []string{
-		"BENCH_PORT=" + strconv.Itoa(port), "BENCH_DEBUG_PORT=" + strconv.Itoa(freePort(tb)),
-		"BENCH_CHROME=" + browser, "BENCH_PROFILE=" + tb.TempDir(),
-	}
-	name := "prerender " + prerenderVersion
-	if tuned {
-		name += ", tuned"
-		env = append(env, "PAGE_DONE_CHECK_INTERVAL=20", "WAIT_AFTER_LAST_REQUEST=100")
-	}
-	if p, err = start(tb, command{name: name, path: "node", args: []string{"start.js"}, dir: dir, env: env}); err != nil {
+// start installs and starts the peer; it renders what base/render?url= names.
+// groups are its process groups: a Chrome may have one of its own.
+func (p npmPeer) start(tb testing.TB, browser string, env ...string) (base string, groups []int, err error) {
+	dir, err := p.install(tb.Context())
+	if err != nil {
 		return "", nil, err
 	}
-	err = until(tb.Context(), name+" starts", func() (bool, error) {
-		return strings.Contains(strings.Join(p.out.from(0), "\n"), "Started Chrome"), p.ended()
+	port := freePort(tb)
+	env = append(env, "BENCH_PORT="+strconv.Itoa(port), "BENCH_DEBUG_PORT="+strconv.Itoa(freePort(tb)), "BENCH_CHROME="+browser, "BENCH_PROFILE="+tb.TempDir())
+	started, err := start(tb, command{name: p.name, path: "node", args: []string{"start.js"}, dir: dir, env: env})
+	if err != nil {
+		return "", nil, err
+	}
+	groups = []int{started.group}
+	err = until(tb.Context(), p.name+" starts", func() (bool, error) {
+		_, rest, ok := strings.Cut(strings.Join(started.out.from(0), "\n"), "Started Chrome")
+		var pid int
+		if n, _ := fmt.Sscan(rest, &pid); n == 1 && pid > 0 {
+			groups = append(groups, pid)
+		}
+		return ok, started.ended()
 	})
-	return fmt.Sprintf("http://127.0.0.1:%d", port), p, err
+	return fmt.Sprintf("http://127.0.0.1:%d", port), groups, err
 }
 
 // nginxConf is a plain proxy with connections kept to the server behind it.
@@ -232,24 +270,34 @@ func startBareChrome(tb testing.TB, tabs int) (*bareChrome, error) {
 	return b, nil
 }
 
+// serialise gives the document at once; serialiseReady once the example says
+// that it is ready, without asking again and again.
+const (
+	serialise      = "document.documentElement.outerHTML"
+	serialiseReady = `new Promise(done => {
+  const look = () => { if (document.querySelector('[data-prerender-status="ready"]')) { seen.disconnect(); done(document.documentElement.outerHTML) } };
+  const seen = new MutationObserver(look);
+  seen.observe(document, { subtree: true, childList: true, attributes: true });
+  look();
+})`
+)
+
 // render loads a document and serialises it.
-func (b *bareChrome) render(ctx context.Context, url string) error {
+func (b *bareChrome) render(ctx context.Context, url, how string) (html string, err error) {
 	tab := <-b.tabs
 	defer func() { b.tabs <- tab }()
 	if _, err := chrome.Call(ctx, tab, cdpage.Navigate, cdpage.NavigateParams{URL: url}); err != nil {
-		return err
+		return "", err
 	}
 	if _, err := tab.Next(ctx); err != nil {
-		return err
+		return "", err
 	}
 	var answer struct {
 		Result struct {
 			Value string `json:"value"`
 		} `json:"result"`
 	}
-	err := tab.Call(ctx, runtime.CommandEvaluate, runtime.EvaluateParams{Expression: "document.documentElement.outerHTML"}, &answer)
-	if err == nil && !strings.Contains(answer.Result.Value, "empty") {
-		return fmt.Errorf("not the empty page: %.200s", answer.Result.Value)
-	}
-	return err
+	yes := true
+	err = tab.Call(ctx, runtime.CommandEvaluate, runtime.EvaluateParams{Expression: how, AwaitPromise: &yes}, &answer)
+	return answer.Result.Value, err
 }

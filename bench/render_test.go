@@ -29,12 +29,14 @@ type candidate struct {
 
 // The candidates that bars are about.
 const (
-	transition  = "rewarm, transition"
-	navigate    = "rewarm, navigate"
-	onReact     = ", React example"
-	peer        = "prerender " + prerenderVersion
-	tunedPeer   = peer + ", polls of 20 ms"
-	chromeLimit = "Chrome's own limit, an empty page"
+	transition   = "rewarm, transition"
+	navigate     = "rewarm, navigate"
+	onReact      = ", React example"
+	peer         = "prerender " + prerenderVersion
+	tunedPeer    = peer + ", polls of 20 ms"
+	script       = "puppeteer-core " + puppeteerVersion + " script"
+	chromeItself = "Chrome itself, the same page"
+	chromeLimit  = "Chrome's own limit, an empty page"
 )
 
 // turns is what a candidate did in its rounds.
@@ -65,37 +67,53 @@ func candidates(b *testing.B, f, onReactToo *fleet, r *report) (all []*turns) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	dir, err := installPrerender(b.Context())
-	for _, tuned := range []bool{false, true} {
-		name := peer
-		if tuned {
-			name = tunedPeer
-		}
+	for _, p := range []struct {
+		name string
+		npmPeer
+		env []string
+	}{
+		{peer, prerenderPeer, nil},
+		{tunedPeer, prerenderPeer, []string{"PAGE_DONE_CHECK_INTERVAL=20", "WAIT_AFTER_LAST_REQUEST=100"}}, // 500 ms as it comes
+		{script, scriptPeer, nil},
+	} {
+		base, groups, err := p.start(b, browser, p.env...)
 		if err != nil {
-			r.skip(name, err)
-			continue
-		}
-		base, process, err := startPrerender(b, dir, browser, tuned)
-		if err != nil {
-			r.skip(name, err)
+			r.skip(p.name, err)
 			continue
 		}
 		client := newHTTPClient(b)
-		add(candidate{name, f.paths, func(ctx context.Context, path string) error {
+		add(candidate{p.name, f.paths, func(ctx context.Context, path string) error {
 			html, err := fetch(ctx, client, base+"/render?url="+url.QueryEscape(origin+path))
 			if err != nil {
 				return err
 			}
 			return f.check(path, html)
-		}, func() usage { return usageOf(process.group) }})
+		}, func() usage { return usageOf(groups...) }})
 	}
 	bare, err := startBareChrome(b, 4)
 	if err != nil {
 		b.Fatal(err)
 	}
 	r.versions = append(r.versions, strings.Replace(bare.Version(), "/", " ", 1))
-	add(candidate{chromeLimit, f.paths, func(ctx context.Context, _ string) error { return bare.render(ctx, origin+"/empty") },
-		func() usage { return usageOf(bare.PID()) }})
+	barely := func(name, how string, check func(path, html string) error) {
+		add(candidate{name, f.paths, func(ctx context.Context, path string) error {
+			if how == serialise {
+				path = "/empty"
+			}
+			html, err := bare.render(ctx, origin+path, how)
+			if err != nil {
+				return err
+			}
+			return check(path, html)
+		}, func() usage { return usageOf(bare.PID()) }})
+	}
+	barely(chromeItself, serialiseReady, f.check)
+	barely(chromeLimit, serialise, func(_, html string) error {
+		if !strings.Contains(html, "empty") {
+			return fmt.Errorf("not the empty page: %.200s", html)
+		}
+		return nil
+	})
 	return all
 }
 
@@ -134,9 +152,9 @@ func measureRenders(b *testing.B, f, onReactToo *fleet, r *report) {
 		}
 		table := r.table(fmt.Sprintf("Warm renders, %d caller(s)", callers),
 			"", "p50 ms", "p99 ms", "renders/s per core", "CPU ms a render", "renders", "failed")
-		p50 := map[string]float64{}
+		p50, rate := map[string]float64{}, map[string]float64{}
 		for _, t := range all {
-			p50[t.name] = median(t.p50s)
+			p50[t.name], rate[t.name] = median(t.p50s), median(t.rates)
 			perCore := make([]float64, len(t.rates))
 			for i, rate := range t.rates {
 				perCore[i] = rate / cores
@@ -148,9 +166,12 @@ func measureRenders(b *testing.B, f, onReactToo *fleet, r *report) {
 			}
 		}
 		if callers == 1 {
-			r.bar("warm navigate against prerender, p50", ratio(p50[peer], p50[navigate]), 8, atLeast)
+			r.bar("warm navigate against prerender, p50", ratio(p50[peer], p50[navigate]), 10, atLeast)
+			r.bar("warm navigate against prerender, renders/s per core", ratio(rate[navigate], rate[peer]), 5, atLeast)
+			r.bar("warm navigate against the script, p50", ratio(p50[script], p50[navigate]), 1, atLeast)
+			r.bar("warm navigate, p50, in times of what Chrome itself takes", ratio(p50[navigate], p50[chromeItself]), 1.15, atMost)
 			r.bar("transition against navigate, p50", ratio(p50[navigate], p50[transition]), 3, atLeast)
-			r.bar("transition against navigate, p50, React example", ratio(p50[navigate+onReact], p50[transition+onReact]), 3, atLeast)
+			r.bar("transition against navigate, p50, React example", ratio(p50[navigate+onReact], p50[transition+onReact]), 5, atLeast)
 		}
 		r.note("%d caller(s): navigate is %.1f times as fast as prerender with polls of 20 ms, p50; transition %.1f times as fast as Chrome's own limit.",
 			callers, ratio(p50[tunedPeer], p50[navigate]), ratio(p50[chromeLimit], p50[transition]))

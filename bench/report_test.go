@@ -22,6 +22,7 @@ func BenchmarkFigures(b *testing.B) {
 		b.Run("render", func(b *testing.B) {
 			measureRenders(b, startFleet(b, rewarm, vanilla(), 4), startFleet(b, rewarm, react(), 4), r)
 		})
+		b.Run("overload", func(b *testing.B) { measureOverload(b, startFleet(b, rewarm, vanilla(), 4), r) })
 		b.Run("recycle", func(b *testing.B) { measureRecycle(b, startFleet(b, rewarm, vanilla(), 4), r) })
 		b.Run("manager", func(b *testing.B) { measureManager(b, rewarm, r) })
 	}
@@ -61,6 +62,7 @@ func newReport() *report {
 		}
 	}
 	r.version("prerender", prerenderVersion)
+	r.version("puppeteer-core", puppeteerVersion)
 	return r
 }
 
