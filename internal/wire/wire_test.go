@@ -121,27 +121,3 @@ func TestReport(t *testing.T) {
 		t.Error(diff)
 	}
 }
-
-func FuzzParsers(f *testing.F) {
-	f.Add([]byte(`{"data":{"attributes":{"url":"http://a","hash":"t","hostShell":{"pages":{"t":1}}}}}`))
-	f.Add([]byte(`{"data":null}`))
-	f.Add([]byte(`[]`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		if h, err := wire.ParseHeartbeat(body); err == nil {
-			if again, ok := wire.NormalizeURL(h.URL); !ok || strings.TrimSuffix(h.URL, "/") != strings.TrimSuffix(again, "/") {
-				t.Errorf("url %q is not normalised", h.URL)
-			}
-			for token, n := range h.HostShell.Pages {
-				if _, err := words.ParseToken(string(token)); err != nil || n <= 0 {
-					t.Errorf("page entry %q: %d", token, n)
-				}
-			}
-		}
-		if r, err := wire.ParseReport(body); err == nil {
-			if _, err := words.ParseToken(string(r.Hash)); err != nil {
-				t.Errorf("hash %q: %v", r.Hash, err)
-			}
-		}
-		_, _ = wire.ParseVisitRequest(body)
-	})
-}
