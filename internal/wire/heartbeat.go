@@ -146,9 +146,10 @@ func read[T any](raw json.RawMessage) (v T, ok bool) {
 	return v, true
 }
 
-// NormalizeURL lower-cases scheme and host and drops the default port, user,
-// query, fragment and one trailing slash. ok is false for anything but an
-// absolute http or https URL.
+// NormalizeURL lower-cases scheme and host and drops the default or empty port,
+// user, query, fragment and trailing slashes: all of them, so that what is
+// normalised stays as it is. ok is false for anything but an absolute http or
+// https URL.
 func NormalizeURL(s string) (normalized string, ok bool) {
 	u, err := url.Parse(strings.TrimSpace(s))
 	if err != nil || u.Hostname() == "" {
@@ -159,9 +160,9 @@ func NormalizeURL(s string) (normalized string, ok bool) {
 		return "", false
 	}
 	u.Host = strings.ToLower(u.Host)
-	if port := u.Port(); port == "80" && u.Scheme == "http" || port == "443" && u.Scheme == "https" {
+	if port := u.Port(); port == "" || port == "80" && u.Scheme == "http" || port == "443" && u.Scheme == "https" {
 		u.Host = strings.TrimSuffix(u.Host, ":"+port)
 	}
 	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
-	return strings.TrimSuffix(u.String(), "/"), true
+	return strings.TrimRight(u.String(), "/"), true
 }
