@@ -164,5 +164,9 @@ func NormalizeURL(s string) (normalized string, ok bool) {
 		u.Host = strings.TrimSuffix(u.Host, ":"+port)
 	}
 	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
-	return strings.TrimRight(u.String(), "/"), true
+	normalized = strings.TrimRight(u.String(), "/")
+	if _, err := url.Parse(normalized); err != nil {
+		return "", false // the zone of an IPv6 address may be read and yet not be written
+	}
+	return normalized, true
 }
