@@ -63,7 +63,7 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask
 	}
 	budget := wire.Budget(r.Header.Get(wire.HeaderBudget), request.RenderOptions.TimeoutMs)
 	if ms := request.RenderOptions.TimeoutMs; ms > 0 {
-		budget = min(budget, time.Duration(ms)*time.Millisecond)
+		budget = min(budget, wire.Budget("", ms))
 	}
 	visit := words.Visit{
 		URL: request.URL, Realm: realm, Affinity: affinity, Auth: request.Auth, Priority: max(0, priority),

@@ -6,6 +6,7 @@ package wire
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -65,13 +66,14 @@ func ParseRelease(s string) (sequence uint64, token words.Token, ok bool) {
 }
 
 // Budget is how long the caller of a render still waits: the header when it is
-// a positive number, else timeoutMs when positive, else [DefaultBudget].
+// a positive number, else timeoutMs when positive, else [DefaultBudget]. Either
+// is in milliseconds and at most 24 days, which no duration overflows.
 func Budget(header string, timeoutMs int) time.Duration {
 	if ms, err := strconv.ParseInt(strings.TrimSpace(header), 10, 32); err == nil && ms > 0 {
 		return time.Duration(ms) * time.Millisecond
 	}
 	if timeoutMs > 0 {
-		return time.Duration(timeoutMs) * time.Millisecond
+		return time.Duration(min(timeoutMs, math.MaxInt32)) * time.Millisecond
 	}
 	return DefaultBudget
 }
