@@ -116,6 +116,9 @@ func FuzzHeartbeat(f *testing.F) {
 			refused(t, body, err)
 			return
 		}
+		if same, _ := wire.ParseHeartbeat(body); !cmp.Equal(h, same) {
+			t.Errorf("%q is read in two ways: %s", body, cmp.Diff(h, same))
+		}
 		again, err := wire.ParseHeartbeat(encode(t, h))
 		if diff := cmp.Diff(h, again); diff != "" || err != nil {
 			t.Errorf("%q: what was read is written as something else: %v %s", body, err, diff)

@@ -126,7 +126,8 @@ func readHostShell(raw json.RawMessage) HostShell {
 	pages, _ := read[map[string]json.RawMessage](fields["pages"])
 	for key, item := range pages {
 		token, err := words.ParseToken(key)
-		if n, ok := read[int](item); ok && n > 0 && err == nil {
+		// Exactly a token: of two that differ by a space, chance would take one.
+		if n, ok := read[int](item); ok && n > 0 && err == nil && string(token) == key {
 			shell.Pages[token] = n
 		}
 	}
