@@ -59,12 +59,13 @@ func DepsOf(result json.RawMessage) []string {
 // CardResultString is a command's result as text: a string as it is, anything
 // else as its JSON, nothing for null.
 func CardResultString(result json.RawMessage) *string {
-	if len(result) == 0 || string(result) == "null" {
+	if len(result) == 0 {
 		return nil
 	}
-	var text string
+	var text *string
 	if json.Unmarshal(result, &text) != nil {
-		text = string(result)
+		raw := string(result)
+		return &raw
 	}
-	return &text
+	return text
 }
