@@ -163,34 +163,3 @@ func TestAssets(t *testing.T) {
 		t.Error(got)
 	}
 }
-
-func FuzzCompose(f *testing.F) {
-	f.Add(reactShell, afterBoot(reactShell, "Loading", "<b>done</b>"))
-	f.Add(`<body><div id=a></div><script>1</script>`, `<body><div id=a><script>2</script><p>x`)
-	f.Add(`<svg><style><a title="</style><script>1</script>">`, `<body><math><mi//xlink:href="data:x,<script>alert(4)</script>">x`)
-	f.Add("<head><title></title><script>a</script></head>\r\n<body>\x00<plaintext>", "<body><p>y<plaintext><script>z</script>")
-	f.Fuzz(func(t *testing.T, shell, capture string) {
-		out, err := Compose([]byte(shell), capture, Options{})
-		if err != nil {
-			return
-		}
-		var want, got []string
-		for _, s := range scan([]byte(shell)) {
-			if s.name == "script" && !s.close && executable(s.token.Attr) {
-				want = append(want, s.token.String()+s.content)
-			}
-		}
-		for _, s := range scan(out.HTML) {
-			if s.name == "script" && !s.close && executable(s.token.Attr) && !strings.HasPrefix(s.content, takeover) {
-				got = append(got, s.token.String()+s.content)
-			}
-		}
-		if strings.Join(got, "\x00") != strings.Join(want, "\x00") {
-			t.Errorf("scripts of %q became %q", want, got)
-		}
-		again, err := Compose([]byte(shell), capture, Options{})
-		if err != nil || string(again.HTML) != string(out.HTML) {
-			t.Error("the same input gave another page")
-		}
-	})
-}
