@@ -20,33 +20,67 @@ func FuzzCompose(f *testing.F) {
 		`<head><title>t</title><style>b{}</style><script type="application/ld+json">{"a":"</script>"}</script></head><body><nav>n</nav><main onclick=x()>m</main><script>1</script></body>`)
 	f.Add(mount, `<body><div id=r>x<svg><style>&lt;/style>&lt;img src onerror=alert(1)></style></svg></div><script src=a.js></script></body>`)
 	f.Add(mount, `<body><div id=r>x<noscript><p title="</noscript><img src onerror=alert(1)>"></noscript></div><script src=a.js></script></body>`)
-	f.Fuzz(func(t *testing.T, shell, capture string) {
-		out, err := Compose([]byte(shell), capture, Options{})
-		if err != nil {
+	f.Fuzz(composes)
+}
+
+// FuzzComposeMarkup composes what parsers disagree about: each byte of the
+// input is a piece of markup.
+func FuzzComposeMarkup(f *testing.F) {
+	shells := []string{
+		`<head><title>a</title></head><body><div id=r></div><script src=a.js></script></body>`,
+		`<body><nav>n</nav><form id=r><p>x</p></form><script>1</script></body>`,
+		`<body><div id=r><svg><title>t</title></svg></div><table><td id=u></table><script>1</script></body>`,
+	}
+	pieces := []string{
+		"x", " ", "<p>", "</p>", "<div>", "</div>", "<a>", "</a>", "<b a=1>", "</b>", "<form>", "</form>", "<table>", "</table>", "<tr>", "<td>", "<caption>",
+		"<svg>", "</svg>", "<math>", "</math>", "<mtext>", "</mtext>", "<mi>", "<mglyph>", "<malignmark>", "<annotation-xml encoding=text/html>",
+		"<foreignObject>", "<desc>", "<title>", "</title>", "<style>", "</style>", "<noscript>", "</noscript>", "<template>", "</template>",
+		"<select>", "<option>", "</select>", "<textarea>", "</textarea>", "<iframe>", "</iframe>", "<xmp>", "</xmp>", "<plaintext>", "<br>", "</br>",
+		"<!--", "-->", "<![CDATA[", "]]>", "<i title=\"", "\">", "<img src onerror=alert(1)>", "<script>alert(1)</script>", "&lt;script>", "&lt;/style>", "\r", "\x00",
+		"<li id=r>", "<frameset>", "<head>", "<body onload=alert(1)>", "<h1>", "<h2>", "<button>", "<nobr>", "<ruby>", "<rtc>", "<font color=x>", "<applet>", "<marquee>",
+	}
+	f.Add([]byte{0, 2, 0, 3})
+	f.Add([]byte{1, 10, 19, 21, 11, 10, 24, 31, 20, 55})
+	f.Add([]byte{2, 19, 21, 12, 24, 31, 49, 32, 53, 50, 55, 54})
+	f.Fuzz(func(t *testing.T, input []byte) {
+		if len(input) == 0 || len(input) > 100 {
 			return
 		}
-		if again, err := Compose([]byte(shell), capture, Options{}); err != nil || !bytes.Equal(again.HTML, out.HTML) {
-			t.Error("the same input gave another page")
+		capture := ""
+		for _, b := range input[1:] {
+			capture += pieces[int(b)%len(pieces)]
 		}
-		page := string(out.HTML)
-		bytesInOrder(t, shell, page)
-		before, after := running(t, shell), running(t, page)
-		if !slices.Equal(before.scripts, after.scripts) {
-			t.Errorf("the scripts %q became %q in %q", before.scripts, after.scripts, page)
-		}
-		if !isSubsequence(after.attributes, before.attributes) {
-			t.Errorf("of the attributes %q came %q in %q", before.attributes, after.attributes, page)
-		}
-		if after.ours != strings.Count(page, takeover) {
-			t.Errorf("%d scripts of ours run, and not all of %q", after.ours, page)
-		}
-		// Each element of the shell may get a script of ours; text and attributes
-		// of the capture are escaped.
-		elements := strings.Count(shell, "<") + 1
-		if most := len(shell)*6 + len(capture)*8 + elements*(len(takeover)+200); len(page) > most {
-			t.Errorf("%d and %d bytes became %d", len(shell), len(capture), len(page))
-		}
+		shell := shells[int(input[0])%len(shells)]
+		composes(t, shell, strings.Replace(shell, "id=r>", "id=r>shown"+capture, 1))
 	})
+}
+
+func composes(t *testing.T, shell, capture string) {
+	out, err := Compose([]byte(shell), capture, Options{})
+	if err != nil {
+		return
+	}
+	if again, err := Compose([]byte(shell), capture, Options{}); err != nil || !bytes.Equal(again.HTML, out.HTML) {
+		t.Error("the same input gave another page")
+	}
+	page := string(out.HTML)
+	bytesInOrder(t, shell, page)
+	before, after := running(t, shell), running(t, page)
+	if !slices.Equal(before.scripts, after.scripts) {
+		t.Errorf("the scripts %q became %q in %q", before.scripts, after.scripts, page)
+	}
+	if !isSubsequence(after.attributes, before.attributes) {
+		t.Errorf("of the attributes %q came %q in %q", before.attributes, after.attributes, page)
+	}
+	if after.ours != strings.Count(page, takeover) {
+		t.Errorf("%d scripts of ours run, and not all of %q", after.ours, page)
+	}
+	// Each element of the shell may get a script of ours; text and attributes
+	// of the capture are escaped.
+	elements := strings.Count(shell, "<") + 1
+	if most := len(shell)*6 + len(capture)*8 + elements*(len(takeover)+200); len(page) > most {
+		t.Errorf("%d and %d bytes became %d", len(shell), len(capture), len(page))
+	}
 }
 
 // bytesInOrder holds that what a page keeps of its shell is as it was and where
