@@ -8,6 +8,7 @@ package shell
 
 import (
 	"bytes"
+	"fmt"
 	"net/url"
 	"path"
 	"slices"
@@ -170,6 +171,9 @@ const marker = "data-rewarm-at"
 // parse builds the tree of a shell whose elements know, through [place], the
 // index of their start tag: the parser itself keeps no offsets.
 func parse(src []byte, tags []tag) (*html.Node, error) {
+	if bytes.Contains(bytes.ToLower(src), []byte(marker)) {
+		return nil, fmt.Errorf("%w: it has a %s of its own", ErrNotComposable, marker)
+	}
 	var marked bytes.Buffer
 	last, noscript := 0, 0
 	for i, t := range tags {
