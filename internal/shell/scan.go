@@ -189,7 +189,8 @@ func parse(src []byte, tags []tag) (*html.Node, error) {
 		if t.close || noscript > 0 {
 			continue
 		}
-		at := t.start + 1 + len(t.name)
+		// Not len(t.name): a NUL in the name has become three bytes.
+		at := t.start + bytes.IndexAny(src[t.start:t.end], " \t\n\r\f/>")
 		marked.Write(src[last:at])
 		marked.WriteString(" " + marker + "=\"" + strconv.Itoa(i) + "\" ")
 		last = at
