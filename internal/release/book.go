@@ -37,6 +37,9 @@ const (
 	MaxHistory = 100
 	// MaxReporterName bounds a reporter's name in bytes; the rest is cut.
 	MaxReporterName = 200
+	// MaxDeploymentID bounds a deployment's id in bytes; the rest is cut. The
+	// history, with an id in each release, is one message of the store.
+	MaxDeploymentID = 512
 )
 
 // Report is what a realm server says of the shell it serves.
@@ -117,11 +120,16 @@ type Book struct {
 	reporters map[string]Reporter
 }
 
-// Open returns a book over what was persisted. The slices are not kept.
+// Open returns a book over what was persisted. The slices are not kept, nor is
+// what no server could be told: releases without a sequence or a token.
 func Open(state State, reporters []Reporter) *Book {
-	state.History = slices.Clone(state.History)
-	for _, r := range state.History {
-		state.Sequence = max(state.Sequence, r.Sequence)
+	state.History = slices.DeleteFunc(slices.Clone(state.History), func(r words.Release) bool {
+		token, err := words.ParseToken(string(r.Token))
+		return r.Sequence == 0 || err != nil || token != r.Token
+	})
+	slices.SortStableFunc(state.History, func(a, b words.Release) int { return cmp.Compare(b.Sequence, a.Sequence) })
+	if len(state.History) > 0 {
+		state.Sequence = max(state.Sequence, state.History[0].Sequence)
 	}
 	b := &Book{state: state, reporters: make(map[string]Reporter, len(reporters))}
 	for _, r := range reporters {

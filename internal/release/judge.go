@@ -16,7 +16,7 @@ func (b *Book) Report(now time.Time, r Report) Outcome {
 	if r.Candidate {
 		return Outcome{Candidate: true}
 	}
-	r.Reporter = strings.ToValidUTF8(r.Reporter[:min(len(r.Reporter), MaxReporterName)], "")
+	r.Reporter, r.DeploymentID = cut(r.Reporter, MaxReporterName), cut(r.DeploymentID, MaxDeploymentID)
 	heard := b.hear(now, r)
 	outcome := b.judge(now, r)
 	heard.Behind = outcome.Behind
@@ -31,6 +31,8 @@ func (b *Book) Report(now time.Time, r Report) Outcome {
 	outcome.Behind, outcome.Reporter = heard.Behind, heard
 	return outcome
 }
+
+func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }
 
 // Tick judges at now what only the passing of time decides: a rollback by
 // redeploying. Call it at least once a presence interval.
