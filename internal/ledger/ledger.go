@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -61,8 +60,7 @@ type Ledger struct {
 
 	releases, reporters, servers, claims, permits, snapshots *bucket
 
-	encoder *zstd.Encoder
-	decoder *zstd.Decoder
+	codec
 }
 
 // Open makes the buckets that are missing.
@@ -78,12 +76,8 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Ledger, error) {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	l := &Ledger{nc: nc, js: js, log: o.Log, timeout: o.CallTimeout}
-	if l.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)); err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
-	}
-	// The memory bound refuses a value that would unfold beyond what is stored.
-	if l.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(MaxSnapshotRaw)); err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+	if l.codec, err = newCodec(); err != nil {
+		return nil, err
 	}
 	l.buckets(o)
 	if o.Lazy {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rewarm/rewarm/internal/words"
@@ -29,28 +30,53 @@ type meta struct {
 	words.Snapshot
 }
 
+// codec is how snapshots are stored.
+type codec struct {
+	encoder *zstd.Encoder
+	decoder *zstd.Decoder
+}
+
+func newCodec() (c codec, err error) {
+	if c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)); err != nil {
+		return c, fmt.Errorf("ledger: %w", err)
+	}
+	// The memory bound refuses a value that would unfold beyond what is stored.
+	if c.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(MaxSnapshotRaw)); err != nil {
+		return c, fmt.Errorf("ledger: %w", err)
+	}
+	return c, nil
+}
+
 // PutSnapshot stores s under (realm, token, URL). A snapshot without a token is
 // ErrInvalid: nobody knows which release it shows.
 func (l *Ledger) PutSnapshot(ctx context.Context, s words.Snapshot) error {
 	const op = "store snapshot"
-	if _, err := words.ParseToken(string(s.Token)); err != nil || s.Realm == "" || s.URL == "" {
-		return fmt.Errorf("ledger: %s: %w: it needs a realm, a token and a URL", op, ErrInvalid)
-	}
-	if len(s.HTML) > MaxSnapshotRaw {
-		return fmt.Errorf("ledger: %s of %s: %w: %d bytes of HTML, at most %d", op, s.URL, ErrTooLarge, len(s.HTML), MaxSnapshotRaw)
-	}
-	value, err := json.Marshal(meta{version, s})
+	value, err := l.encode(s)
 	if err != nil {
-		return fmt.Errorf("ledger: %s: %w: %w", op, ErrInvalid, err)
-	}
-	value = l.encoder.EncodeAll([]byte(s.HTML), append(value, '\n'))
-	if len(value) > MaxSnapshotStored {
-		return fmt.Errorf("ledger: %s of %s: %w: %d bytes compressed, at most %d", op, s.URL, ErrTooLarge, len(value), MaxSnapshotStored)
+		return fmt.Errorf("ledger: %s of %s: %w", op, s.URL, err)
 	}
 	return l.do(ctx, op, l.snapshots, func(ctx context.Context, kv jetstream.KeyValue) error {
 		_, err := kv.Put(ctx, snapshotKey(s.Realm, s.Token, s.URL), value)
 		return err
 	})
+}
+
+func (c codec) encode(s words.Snapshot) ([]byte, error) {
+	if _, err := words.ParseToken(string(s.Token)); err != nil || s.Realm == "" || s.URL == "" {
+		return nil, fmt.Errorf("%w: it needs a realm, a token and a URL", ErrInvalid)
+	}
+	if len(s.HTML) > MaxSnapshotRaw {
+		return nil, fmt.Errorf("%w: %d bytes of HTML, at most %d", ErrTooLarge, len(s.HTML), MaxSnapshotRaw)
+	}
+	value, err := json.Marshal(meta{version, s})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	value = c.encoder.EncodeAll([]byte(s.HTML), append(value, '\n'))
+	if len(value) > MaxSnapshotStored {
+		return nil, fmt.Errorf("%w: %d bytes compressed, at most %d", ErrTooLarge, len(value), MaxSnapshotStored)
+	}
+	return value, nil
 }
 
 // Snapshot reads what is stored under exactly (realm, token, url). A value that
@@ -86,7 +112,7 @@ func (l *Ledger) Snapshot(ctx context.Context, realm string, token words.Token, 
 	return s, true, nil
 }
 
-func (l *Ledger) decode(value []byte, html bool) (words.Snapshot, error) {
+func (c codec) decode(value []byte, html bool) (words.Snapshot, error) {
 	head, body, found := bytes.Cut(value, []byte{'\n'})
 	if !found {
 		return words.Snapshot{}, errors.New("no end of its first line")
@@ -96,7 +122,7 @@ func (l *Ledger) decode(value []byte, html bool) (words.Snapshot, error) {
 		return words.Snapshot{}, err
 	}
 	if html {
-		raw, err := l.decoder.DecodeAll(body, nil)
+		raw, err := c.decoder.DecodeAll(body, nil)
 		if err != nil {
 			return words.Snapshot{}, err
 		}
