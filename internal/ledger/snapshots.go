@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go/jetstream"
@@ -67,6 +68,10 @@ func (c codec) encode(s words.Snapshot) ([]byte, error) {
 	}
 	if len(s.HTML) > MaxSnapshotRaw {
 		return nil, fmt.Errorf("%w: %d bytes of HTML, at most %d", ErrTooLarge, len(s.HTML), MaxSnapshotRaw)
+	}
+	if !utf8.ValidString(s.Realm) || !utf8.ValidString(s.URL) {
+		// JSON would hold another text, under which nobody looks for it.
+		return nil, fmt.Errorf("%w: its realm or URL is not UTF-8", ErrInvalid)
 	}
 	value, err := json.Marshal(meta{version, s})
 	if err != nil {
