@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/wire"
@@ -227,7 +228,9 @@ func statusError(response *http.Response, body []byte) error {
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
 		message = doc.Errors[0].Message
 	}
-	seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
+	// What it says goes to terminals and logs: one line, without their controls.
+	message = strings.Join(strings.FieldsFunc(message, unicode.IsControl), " ")
+	seconds, _ := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31)
 	return &StatusError{Status: response.StatusCode, Message: message, RetryAfter: time.Duration(seconds) * time.Second}
 }
 
