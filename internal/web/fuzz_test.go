@@ -52,7 +52,7 @@ func FuzzGuard(f *testing.F) {
 func local(raw string) bool {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return false
+		return true // no browser can be asked for it
 	}
 	address, err := netip.ParseAddr(u.Hostname())
 	return strings.EqualFold(u.Hostname(), "localhost") || err == nil && address.Unmap().IsLoopback()
