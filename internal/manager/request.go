@@ -78,17 +78,13 @@ func (m *Manager) understand(path string, header http.Header, body []byte) (*wor
 // passes through untouched, whatever its type.
 type attributes map[string]json.RawMessage
 
+// readAttributes takes names as they are spelled, as fill does when it writes.
 func readAttributes(body []byte) attributes {
-	var doc struct {
-		Data json.RawMessage `json:"data"`
-	}
-	var data struct {
-		Attributes json.RawMessage `json:"attributes"`
-	}
+	var doc, data map[string]json.RawMessage
 	a := attributes{}
 	// What is of another type counts as absent; the affinity check answers.
-	if json.Unmarshal(body, &doc) == nil && json.Unmarshal(doc.Data, &data) == nil {
-		_ = json.Unmarshal(data.Attributes, &a)
+	if json.Unmarshal(body, &doc) == nil && json.Unmarshal(doc["data"], &data) == nil {
+		_ = json.Unmarshal(data["attributes"], &a)
 	}
 	return a
 }
