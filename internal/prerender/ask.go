@@ -147,7 +147,21 @@ func checkURL(raw string) (*url.URL, error) {
 	if target.User != nil {
 		return nil, fault.New(fault.Invalid, "url must not hold a user name or password")
 	}
+	if climbs(target.Path) {
+		return nil, fault.New(fault.Invalid, "url must not hold segments of dots")
+	}
 	return target, nil
+}
+
+// climbs is whether a browser would go to another path than the one that is
+// written, and so perhaps out of the realm; a backslash is a slash to it.
+func climbs(path string) bool {
+	for segment := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // realmOf is the longest realm that contains the URL, "" for none.
