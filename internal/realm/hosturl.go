@@ -205,6 +205,11 @@ func (in *intake) namedBy(script string) []string {
 	if err != nil {
 		return nil
 	}
+	return namesIn(script, content)
+}
+
+// namesIn are the names in a script's content, as they would be below the root.
+func namesIn(script string, content []byte) []string {
 	var names []string
 	for _, match := range assetLiteral.FindAllSubmatch(content, maxPrefetched) {
 		literal := string(match[1])
