@@ -34,20 +34,18 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	case !strings.HasPrefix(p, "/") || strings.ContainsFunc(p, func(c rune) bool { return c < ' ' || c == 0x7f }):
 		return fault.New(fault.Invalid, "Invalid path")
 	}
+	for segment := range strings.SplitSeq(p, "/") {
+		if segment == "." || segment == ".." {
+			// Not to a proxied server either: it might look outside of the prefix.
+			return fault.New(fault.NotFound, "Not found")
+		}
+	}
 	if rule, ok := s.proxyRule(p); ok {
 		s.proxy(w, r, rule)
 		return nil
 	}
-	switch p {
-	case "/_post-deployment":
+	if p == "/_post-deployment" {
 		return s.o.Guard.Protect(s.postDeployment)(w, r)
-	case "/_standby", "/_host-shell-hash", "/livez", "/readyz", "/metrics":
-	default:
-		for segment := range strings.SplitSeq(p, "/") {
-			if segment == "." || segment == ".." {
-				return fault.New(fault.NotFound, "Not found")
-			}
-		}
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
