@@ -171,8 +171,8 @@ func status(s words.Snapshot) int {
 // cache keep a document beyond its release.
 func pageHeaders(asked map[string]string) map[string]string {
 	kept := map[string]string{}
-	for name, value := range asked {
-		name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+	for _, said := range slices.Sorted(maps.Keys(asked)) { // one page, one answer, in whatever spelling it says a name twice
+		name, value := http.CanonicalHeaderKey(strings.TrimSpace(said)), asked[said]
 		if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
 			continue
 		}
