@@ -1,6 +1,8 @@
 package realm
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -190,6 +192,9 @@ func (d *depot) loadRelease(token words.Token) (*release, error) {
 		return nil, err
 	}
 	for name, f := range m.Files {
+		if sum, err := hex.DecodeString(f.Sum); err != nil || len(sum) != sha256.Size {
+			return nil, fmt.Errorf("file %s has no sum", name)
+		}
 		if info, err := d.root.Stat(blobName(f.Sum)); err != nil || info.Size() != f.Size {
 			return nil, fmt.Errorf("file %s is missing or damaged", name)
 		}
