@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/rewarm/rewarm/internal/app"
 	"github.com/rewarm/rewarm/internal/fault"
@@ -54,6 +55,10 @@ func (s secretFlags) guard() (web.Guard, error) {
 	for _, secret := range s.Secret {
 		if strings.TrimSpace(secret) == "" {
 			return guard, errEmptySecret()
+		}
+		// A file's line end is the usual one: no header could show such a secret.
+		if strings.TrimSpace(secret) != secret || strings.ContainsFunc(secret, unicode.IsControl) {
+			return guard, fault.New(fault.Usage, "--secret begins or ends with white space, or has control characters in it, a line end perhaps")
 		}
 	}
 	for _, network := range s.AllowUnauthenticated {
