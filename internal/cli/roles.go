@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"math"
 	"net/url"
 	"strings"
 	"time"
@@ -49,6 +51,14 @@ func (c *realmCommand) Run(r *run) error {
 type milliseconds int
 
 func (m milliseconds) duration() time.Duration { return time.Duration(m) * time.Millisecond }
+
+// Validate keeps a time from being none, or from overflowing into one.
+func (m milliseconds) Validate() error {
+	if m < 0 || m > math.MaxInt32 {
+		return fmt.Errorf("%d is no number of milliseconds between 0 and %d", int(m), math.MaxInt32)
+	}
+	return nil
+}
 
 type managerCommand struct {
 	Addr       string `help:"Where callers, prerender servers and realm servers reach the manager." default:"127.0.0.1:4222"`
