@@ -128,7 +128,7 @@ func textOf(body string) string {
 			}
 		case html.EndTagToken:
 			if name, _ := tokens.TagName(); isHidden(string(name)) {
-				hidden--
+				hidden = max(0, hidden-1) // what closes nothing hides nothing
 			}
 		case html.TextToken:
 			if text := strings.Join(strings.Fields(string(tokens.Text())), " "); text != "" && hidden == 0 {
