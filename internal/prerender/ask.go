@@ -140,7 +140,7 @@ func checkURL(raw string) (*url.URL, error) {
 	if len(raw) > maxURL {
 		return nil, fault.New(fault.Invalid, "url is longer than %d bytes", maxURL)
 	}
-	target, err := url.Parse(raw)
+	target, err := url.Parse(strings.TrimSpace(raw)) // as a browser trims it
 	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
 		return nil, fault.New(fault.Invalid, "url must be an absolute http or https URL")
 	}

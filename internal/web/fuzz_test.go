@@ -51,8 +51,8 @@ func FuzzGuard(f *testing.F) {
 // reads it by other means than the guard does.
 func local(raw string) bool {
 	u, err := url.Parse(raw)
-	if err != nil {
-		return true // no browser can be asked for it
+	if err != nil || strings.ContainsAny(raw[len("http://"):], `@/?#\`) {
+		return true // no browser sends it as a host
 	}
 	address, err := netip.ParseAddr(u.Hostname())
 	return strings.EqualFold(u.Hostname(), "localhost") || err == nil && address.Unmap().IsLoopback()
