@@ -2,6 +2,7 @@ package page
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -65,6 +66,10 @@ func downloads(t *testing.T) (found []string) {
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		return m.Run() // no parser needs a browser, and each worker would start one
+	}
 	dir, err := os.MkdirTemp("", "pages")
 	if err != nil {
 		panic(err)
