@@ -26,9 +26,13 @@ test: ## run all tests, with the race detector and a real Chrome
 	@scripts/chrome >/dev/null
 	go test -race -timeout 15m ./...
 
-check: ## what the pipeline runs: format, vet, staticcheck, floors, then the tests
+fuzz: ## fuzz every parser: make fuzz TIME=1m (for each target)
+	scripts/fuzz -t $(or $(TIME),3s)
+
+check: ## what the pipeline runs: format, vet, staticcheck, floors, the tests, a little fuzzing
 	scripts/check
 	$(MAKE) --no-print-directory test
+	scripts/fuzz -t 1s
 
 bench: ## measure beside the peers, print the table, write it to bench/results
 	@scripts/chrome >/dev/null
@@ -42,4 +46,4 @@ soak: ## run the long tests: hours
 clean: ## remove what the other tasks built
 	rm -rf bin build
 
-.PHONY: help up deploy build test check bench soak clean
+.PHONY: help up deploy build test fuzz check bench soak clean
