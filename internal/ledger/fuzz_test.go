@@ -53,7 +53,7 @@ func FuzzStoredSnapshot(f *testing.F) {
 			Realm: realm, Token: words.Token(token), URL: url, RenderedAt: time.Unix(0, 0).UTC(), Status: words.StatusReady,
 			Headers: map[string]string{strings.ToValidUTF8(name, ""): strings.ToValidUTF8(value, "")}, HTML: html,
 		})
-		for _, part := range strings.Split(snapshotKey(realm, words.Token(token), url), ".") {
+		for part := range strings.SplitSeq(snapshotKey(realm, words.Token(token), url), ".") {
 			if part == "" || strings.ContainsFunc(part, func(r rune) bool {
 				return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune("-_=", r)
 			}) {

@@ -46,12 +46,12 @@ func FuzzComposeMarkup(f *testing.F) {
 		if len(input) == 0 || len(input) > 100 {
 			return
 		}
-		capture := ""
+		var capture strings.Builder
 		for _, b := range input[1:] {
-			capture += pieces[int(b)%len(pieces)]
+			capture.WriteString(pieces[int(b)%len(pieces)])
 		}
 		shell := shells[int(input[0])%len(shells)]
-		composes(t, shell, strings.Replace(shell, "id=r>", "id=r>shown"+capture, 1))
+		composes(t, shell, strings.Replace(shell, "id=r>", "id=r>shown"+capture.String(), 1))
 	})
 }
 
@@ -127,14 +127,14 @@ func running(t *testing.T, source string) (b behaviour) {
 			continue
 		}
 		if n.Data == "script" && executable(n.Attr) {
-			text := ""
+			var text strings.Builder
 			for child := range n.ChildNodes() {
-				text += child.Data
+				text.WriteString(child.Data)
 			}
-			if strings.HasPrefix(text, takeover) {
+			if strings.HasPrefix(text.String(), takeover) {
 				b.ours++
 			} else {
-				b.scripts = append(b.scripts, n.Namespace+" "+attrOf(n.Attr, "src")+" "+text)
+				b.scripts = append(b.scripts, n.Namespace+" "+attrOf(n.Attr, "src")+" "+text.String())
 			}
 		}
 		for _, a := range n.Attr {
