@@ -148,9 +148,8 @@ func read[T any](raw json.RawMessage) (v T, ok bool) {
 }
 
 // NormalizeURL lower-cases scheme and host and drops the default or empty port,
-// user, query, fragment and trailing slashes: all of them, so that what is
-// normalised stays as it is. ok is false for anything but an absolute http or
-// https URL.
+// user, query, fragment and one trailing slash (protocol, "Heartbeat"). ok is
+// false for anything but an absolute http or https URL.
 func NormalizeURL(s string) (normalized string, ok bool) {
 	u, err := url.Parse(strings.TrimSpace(s))
 	if err != nil || u.Hostname() == "" {
@@ -165,7 +164,7 @@ func NormalizeURL(s string) (normalized string, ok bool) {
 		u.Host = strings.TrimSuffix(u.Host, ":"+port)
 	}
 	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
-	normalized = strings.TrimRight(u.String(), "/")
+	normalized = strings.TrimSuffix(u.String(), "/")
 	if _, err := url.Parse(normalized); err != nil {
 		return "", false // the zone of an IPv6 address may be read and yet not be written
 	}

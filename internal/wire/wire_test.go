@@ -16,7 +16,7 @@ func TestNormalizeURL(t *testing.T) {
 		"http://a/":                 "http://a",
 		"HTTP://A.Example:80/x/":    "http://a.example/x",
 		"https://a:443/?q#f":        "https://a",
-		"https://a:444//":           "https://a:444",
+		"https://a:444//":           "https://a:444/",
 		"http://a:/x":               "http://a/x",
 		"http://user:pass@a/x?y=1":  "http://a/x",
 		"http://[::1]:4221":         "http://[::1]:4221",
