@@ -23,6 +23,7 @@ func assetsOf(shell []byte, base string) assets {
 	if err != nil {
 		return a
 	}
+	based := false
 	for z := html.NewTokenizer(bytes.NewReader(shell)); ; {
 		switch z.Next() {
 		case html.ErrorToken:
@@ -30,9 +31,12 @@ func assetsOf(shell []byte, base string) assets {
 		case html.StartTagToken, html.SelfClosingTagToken:
 			tok := z.Token()
 			switch tok.Data {
-			case "base":
-				if u, err := at.Parse(attribute(tok, "href")); err == nil {
-					at = u
+			case "base": // the first that has one counts
+				if href := attribute(tok, "href"); href != "" && !based {
+					based = true
+					if u, err := at.Parse(href); err == nil {
+						at = u
+					}
 				}
 			case "script":
 				if runs(attribute(tok, "type")) {

@@ -54,3 +54,10 @@ func FuzzFill(f *testing.F) {
 		}
 	})
 }
+
+func TestAssetsAreResolvedAgainstTheFirstBase(t *testing.T) {
+	shell := `<base target="_top"><base href="/one/"><base href="/two/"><script src="a.js"></script>`
+	if a := assetsOf([]byte(shell), "http://host.example/"); a.named["http://host.example/one/a.js"] != "script" {
+		t.Errorf("named %v", a.named)
+	}
+}
