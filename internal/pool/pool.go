@@ -6,7 +6,8 @@
 //
 // A page is of one release for its life. While an old page and its replacement
 // both live, the pool holds one page more than its size; no page that renders
-// is ever closed.
+// is ever closed. A page that is worn out is replaced in the same way, when
+// nothing else is to be done.
 package pool
 
 import (
@@ -45,6 +46,14 @@ type Options struct {
 	Queue int
 	// PerOwner is how many pages one owner may have [Size].
 	PerOwner int
+
+	// MaxUses, MaxAge and MaxMemory are when a page is worn out: by renders,
+	// by time, by what was measured of it in bytes. See [Pool.Weigh].
+	MaxUses   int
+	MaxAge    time.Duration
+	MaxMemory uint64
+	// Seed spreads the ages at which pages are replaced.
+	Seed uint64
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +62,9 @@ func (o Options) withDefaults() Options {
 	o.Warming = cmp.Or(max(o.Warming, 0), 1)
 	o.Queue = cmp.Or(max(o.Queue, 0), 64)
 	o.PerOwner = cmp.Or(max(o.PerOwner, 0), o.Size)
+	o.MaxUses = cmp.Or(max(o.MaxUses, 0), maxUses)
+	o.MaxAge = cmp.Or(max(o.MaxAge, 0), maxAge)
+	o.MaxMemory = cmp.Or(o.MaxMemory, maxMemory)
 	return o
 }
 
@@ -89,11 +101,13 @@ type page struct {
 	request  RequestID // that it is busy with
 	since    time.Time // it is busy
 	lastUsed time.Time
+	warmedAt time.Time
 	uses     int
+	worn     Reason      // why it is to be replaced though its release is right
 	purpose  purpose     // what it was warmed for
 	pin      words.Token // with forPin: the token it must have
 	isolated bool        // closed after its one use
-	retiring bool        // takes no more work, closed once idle
+	retiring Reason      // takes no more work, closed once idle
 }
 
 // purpose is what a page is warmed for; each has its own backoff, so that a
@@ -104,6 +118,7 @@ const (
 	forStock   purpose = iota // to have Size pages
 	forRecycle                // to replace a page that is behind
 	forPin                    // for a request that needs one token
+	forRenewal                // to replace a page that is worn out
 	purposes
 )
 
@@ -136,9 +151,10 @@ type Action struct {
 	Kind    ActionKind
 	Page    PageID
 	Request RequestID
-	Owner   Owner // of a granted page
-	Reused  bool  // the granted page served this owner before
-	Evicted bool  // another owner's page was closed for this request
+	Reason  Reason // why a page is closed
+	Owner   Owner  // of a granted page
+	Reused  bool   // the granted page served this owner before
+	Evicted bool   // another owner's page was closed for this request
 	// Full says that a request was refused at once: the queue is full, or so
 	// long that its turn would come too late. RetryAfter estimates when it is not.
 	Full       bool
@@ -225,12 +241,12 @@ func (p *Pool) Cancel(now time.Time, id RequestID) []Action {
 func (p *Pool) Warmed(now time.Time, id PageID, token words.Token) []Action {
 	pg, ok := p.pages[id]
 	if !ok {
-		return []Action{{Kind: Close, Page: id}} // given up meanwhile
+		return []Action{{Kind: Close, Page: id, Reason: Drained}} // given up meanwhile
 	}
 	if pg.state != warming {
 		return nil
 	}
-	pg.state, pg.token, pg.lastUsed = idle, token, now
+	pg.state, pg.token, pg.lastUsed, pg.warmedAt = idle, token, now, now
 	p.backoff[pg.purpose] = backoff{}
 	return p.schedule(now)
 }
@@ -273,8 +289,15 @@ func (p *Pool) Done(now time.Time, id PageID, reusable bool) []Action {
 	pg.state, pg.lastUsed, pg.request = idle, now, 0
 	pg.uses++
 	var actions []Action
-	if !reusable || pg.retiring || pg.isolated || p.draining {
-		actions = p.close(pg)
+	switch {
+	case p.draining:
+		actions = p.close(pg, Drained)
+	case pg.isolated:
+		actions = p.close(pg, Isolated)
+	case !reusable:
+		actions = p.close(pg, Broken)
+	case pg.retiring != "":
+		actions = p.close(pg, pg.retiring)
 	}
 	return append(actions, p.schedule(now)...)
 }
@@ -286,7 +309,7 @@ func (p *Pool) Gone(now time.Time, id PageID) []Action {
 	if !ok {
 		return nil
 	}
-	return append(p.close(pg), p.schedule(now)...)
+	return append(p.close(pg, Dead), p.schedule(now)...)
 }
 
 // Tick lets time pass: requests past their deadline are refused, warm-ups that
@@ -312,7 +335,7 @@ func (p *Pool) Drain(now time.Time) []Action {
 	p.queue = nil
 	for _, pg := range p.sorted() {
 		if pg.state != busy {
-			actions = append(actions, p.close(pg)...)
+			actions = append(actions, p.close(pg, Drained)...)
 		}
 	}
 	return actions
@@ -321,14 +344,22 @@ func (p *Pool) Drain(now time.Time) []Action {
 // NextTick is when Tick must be called at the latest; ok is false when nothing
 // waits for time.
 func (p *Pool) NextTick(now time.Time) (at time.Time, ok bool) {
+	sooner := func(t time.Time) {
+		if !ok || t.Before(at) {
+			at, ok = t, true
+		}
+	}
 	for _, b := range p.backoff {
-		if b.retryAt.After(now) && (!ok || b.retryAt.Before(at)) {
-			at, ok = b.retryAt, true
+		if b.retryAt.After(now) {
+			sooner(b.retryAt)
 		}
 	}
 	for _, r := range p.queue {
-		if !ok || r.Deadline.Before(at) {
-			at, ok = r.Deadline, true
+		sooner(r.Deadline)
+	}
+	for _, pg := range p.pages {
+		if pg.state != warming && pg.worn == "" {
+			sooner(p.wornAt(pg))
 		}
 	}
 	return at, ok
@@ -361,9 +392,9 @@ func (p *Pool) dequeue(id RequestID) {
 	delete(p.evicted, id)
 }
 
-func (p *Pool) close(pg *page) []Action {
+func (p *Pool) close(pg *page, why Reason) []Action {
 	delete(p.pages, pg.id)
-	return []Action{{Kind: Close, Page: pg.id}}
+	return []Action{{Kind: Close, Page: pg.id, Reason: why}}
 }
 
 func (p *Pool) retryNow() {

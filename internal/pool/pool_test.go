@@ -33,7 +33,7 @@ type world struct {
 	asked    map[pool.RequestID]pool.Request
 	answered map[pool.RequestID]bool
 	next     pool.RequestID
-	closes   int
+	closes   map[pool.Reason]int
 }
 
 func newWorld(t *rapid.T) *world {
@@ -41,12 +41,15 @@ func newWorld(t *rapid.T) *world {
 		Size: rapid.IntRange(1, 5).Draw(t, "size"), Surge: rapid.IntRange(1, 2).Draw(t, "surge"),
 		Warming: rapid.IntRange(1, 2).Draw(t, "warming"), Queue: 16,
 		PerOwner: rapid.IntRange(0, 2).Draw(t, "per owner"),
+		MaxUses:  rapid.SampledFrom([]int{0, 3}).Draw(t, "max uses"),
+		MaxAge:   rapid.SampledFrom([]time.Duration{0, 40 * time.Second}).Draw(t, "max age"),
 	}
 	return &world{
 		t: t, pool: pool.New(options), options: options, now: time.Unix(1e9, 0), host: "r1",
 		warming: map[pool.PageID]bool{}, open: map[pool.PageID]words.Token{}, owner: map[pool.PageID]pool.Owner{},
 		busy: map[pool.PageID]pool.RequestID{}, alone: map[pool.PageID]bool{}, closed: map[pool.PageID]bool{},
 		asked: map[pool.RequestID]pool.Request{}, answered: map[pool.RequestID]bool{},
+		closes: map[pool.Reason]int{},
 	}
 }
 
@@ -59,7 +62,7 @@ func (w *world) do(actions []pool.Action) {
 			if _, rendering := w.busy[a.Page]; rendering {
 				w.t.Fatalf("page %d was closed while it renders", a.Page)
 			}
-			w.closes++
+			w.closes[a.Reason]++
 			w.closed[a.Page] = true
 			delete(w.open, a.Page)
 			delete(w.warming, a.Page)
@@ -139,13 +142,20 @@ func (w *world) pass(d time.Duration) {
 // settle lets everything that is under way finish until nothing happens.
 func (w *world) settle() {
 	for range 200 {
-		for _, id := range slices.Sorted(maps.Keys(w.warming)) {
-			w.finishWarmUp(id)
-		}
-		for _, id := range slices.Sorted(maps.Keys(w.busy)) {
-			w.finishRender(id, true)
-		}
+		w.finishAll()
 		w.pass(time.Second)
+	}
+	for range 10 { // what the last second began
+		w.finishAll()
+	}
+}
+
+func (w *world) finishAll() {
+	for _, id := range slices.Sorted(maps.Keys(w.warming)) {
+		w.finishWarmUp(id)
+	}
+	for _, id := range slices.Sorted(maps.Keys(w.busy)) {
+		w.finishRender(id, true)
 	}
 }
 
@@ -212,6 +222,11 @@ func TestModelConvergesAndLosesNothing(t *testing.T) {
 					w.do(w.pool.Gone(w.now, id))
 				}
 			},
+			"page grows": func(t *rapid.T) {
+				if ids := slices.Sorted(maps.Keys(w.open)); len(ids) > 0 {
+					w.do(w.pool.Weigh(w.now, rapid.SampledFrom(ids).Draw(t, "page"), 1<<40))
+				}
+			},
 			"time passes": func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 20000).Draw(t, "ms")) * time.Millisecond) },
 		})
 
@@ -239,13 +254,15 @@ func TestModelConvergesAndLosesNothing(t *testing.T) {
 		}
 
 		// Invariant 4: the same token again, as a new release even, replaces no page.
-		before := w.closes
+		before := maps.Clone(w.closes)
 		w.sequence++
 		w.do(w.pool.Learn(w.now, w.sequence, "final"))
 		w.do(w.pool.Permit(w.now, "final"))
 		w.settle()
-		if w.closes != before {
-			t.Fatalf("the same token closed %d pages", w.closes-before)
+		for reason, n := range w.closes {
+			if n != before[reason] && reason != pool.Aged {
+				t.Fatalf("the same token closed %d pages: %s", n-before[reason], reason)
+			}
 		}
 	})
 }

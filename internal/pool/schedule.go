@@ -14,6 +14,7 @@ func (p *Pool) schedule(now time.Time) []Action {
 	if p.draining {
 		return nil
 	}
+	p.wearOut(now)
 	actions := p.grant(now)
 	actions = append(actions, p.retire()...)
 	return append(actions, p.warm(now)...)
@@ -61,7 +62,7 @@ func (p *Pool) pin(r *Request) words.Token {
 }
 
 func (p *Pool) suits(pg *page, r *Request) bool {
-	if pin := p.pin(r); pg.state != idle || pg.retiring || pin != "" && pg.token != pin {
+	if pin := p.pin(r); pg.state != idle || pg.retiring != "" || pin != "" && pg.token != pin {
 		return false
 	}
 	if r.Isolated {
@@ -93,8 +94,8 @@ func (p *Pool) better(a, b *page) bool {
 }
 
 // retire closes pages beyond the pool's size: first those of an older release
-// than the permitted one, then standbys, then the least recently used. When all
-// old pages render, one is marked and closed when it is done. Pages that may
+// than the permitted one, then those that are worn out, then standbys, then the
+// least recently used. When all old pages render, one is marked and closed when it is done. Pages that may
 // not move yet are kept beside the extra one that a pin needed: closing them
 // would be moving them.
 func (p *Pool) retire() []Action {
@@ -109,10 +110,10 @@ func (p *Pool) retire() []Action {
 			break
 		}
 		if pg.state == idle {
-			actions = append(actions, p.close(pg)...)
+			actions = append(actions, p.close(pg, p.dispensable(pg))...)
 			continue
 		}
-		pg.retiring = true
+		pg.retiring = p.dispensable(pg)
 	}
 	return actions
 }
@@ -122,10 +123,10 @@ func (p *Pool) retire() []Action {
 func (p *Pool) mostDispensable() *page {
 	var best *page
 	for _, pg := range p.sorted() {
-		if pg.state == warming || pg.retiring {
+		if pg.state == warming || pg.retiring != "" {
 			continue
 		}
-		if pg.state == busy && !p.behind(pg) {
+		if pg.state == busy && p.dispensable(pg) == Excess {
 			continue
 		}
 		if best == nil || p.lessNeeded(pg, best) {
@@ -137,6 +138,9 @@ func (p *Pool) mostDispensable() *page {
 
 func (p *Pool) lessNeeded(a, b *page) bool {
 	if x, y := p.behind(a), p.behind(b); x != y {
+		return x
+	}
+	if x, y := a.worn != "", b.worn != ""; x != y {
 		return x
 	}
 	if a.state != b.state {
@@ -165,7 +169,7 @@ func (p *Pool) warm(now time.Time) []Action {
 				break
 			}
 			p.evicted[r.ID] = true
-			actions = append(actions, p.close(victim)...)
+			actions = append(actions, p.close(victim, Evicted)...)
 		}
 		p.nextPage++
 		pg.id, pg.state, pg.lastUsed = p.nextPage, warming, now
@@ -187,17 +191,18 @@ func (p *Pool) nextWarmUp(now time.Time) *page {
 	if total < p.options.Size+p.options.Surge && len(p.pages) < p.options.Size+2*p.options.Surge && p.anyBehind() && due(forRecycle) {
 		return &page{purpose: forRecycle}
 	}
-	r := p.unserved()
-	if r == nil {
-		return nil
+	if r := p.unserved(); r != nil {
+		pin := p.pin(r)
+		if pin != "" && total < p.options.Size+p.options.Surge && due(forPin) {
+			return &page{purpose: forPin, pin: pin}
+		}
+		// A page is closed for a request only if what replaces it can serve it.
+		if (pin == "" || pin == p.current.Token) && due(forStock) {
+			return &page{purpose: forStock}
+		}
 	}
-	pin := p.pin(r)
-	if pin != "" && total < p.options.Size+p.options.Surge && due(forPin) {
-		return &page{purpose: forPin, pin: pin}
-	}
-	// A page is closed for a request only if what replaces it can serve it.
-	if (pin == "" || pin == p.current.Token) && due(forStock) {
-		return &page{purpose: forStock}
+	if p.renewable() && due(forRenewal) {
+		return &page{purpose: forRenewal}
 	}
 	return nil
 }
@@ -214,7 +219,7 @@ func (p *Pool) Accepts(id PageID, token words.Token) bool {
 	switch pg.purpose {
 	case forPin:
 		return token == pg.pin
-	case forRecycle:
+	case forRecycle, forRenewal:
 		return known >= permitted // an unknown token replaces nothing
 	default:
 		return known == 0 || known >= permitted
@@ -244,7 +249,7 @@ func (p *Pool) unserved() *Request {
 func (p *Pool) willSuit(pg *page, r *Request) bool {
 	pin := p.pin(r)
 	switch {
-	case pg.retiring || pg.isolated || pg.state != warming && pin != "" && pg.token != pin:
+	case pg.retiring != "" || pg.isolated || pg.state != warming && pin != "" && pg.token != pin:
 		return false
 	case pg.owner == r.Owner && !r.Isolated:
 		return true
@@ -259,7 +264,7 @@ func (p *Pool) willSuit(pg *page, r *Request) bool {
 func (p *Pool) evictee() *page {
 	var best *page
 	for _, pg := range p.sorted() {
-		if pg.state == idle && !pg.retiring && (best == nil || p.lessNeeded(pg, best)) {
+		if pg.state == idle && pg.retiring == "" && (best == nil || p.lessNeeded(pg, best)) {
 			best = pg
 		}
 	}
@@ -277,7 +282,7 @@ func (p *Pool) behind(pg *page) bool {
 
 func (p *Pool) anyBehind() bool {
 	for _, pg := range p.pages {
-		if p.behind(pg) && !pg.retiring {
+		if p.behind(pg) && pg.retiring == "" {
 			return true
 		}
 	}
@@ -305,7 +310,7 @@ func (p *Pool) sequence(token words.Token) uint64 { return p.sequences[token] }
 func (p *Pool) live() int {
 	n := 0
 	for _, pg := range p.pages {
-		if pg.state != warming && !pg.retiring {
+		if pg.state != warming && pg.retiring == "" {
 			n++
 		}
 	}

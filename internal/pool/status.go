@@ -46,7 +46,7 @@ func (p *Pool) Status() Status {
 			continue
 		}
 		s.Pages[pg.token]++ // a retiring page still renders on its token
-		if pg.retiring {
+		if pg.retiring != "" {
 			continue
 		}
 		s.Capacity++
@@ -98,7 +98,7 @@ func (p *Pool) phase(capacity, held int) (words.Phase, string) {
 		return words.PhaseFailed, recycle.detail
 	case p.anyBehind() && recycle.waits > 0:
 		return words.PhaseWaiting, recycle.detail
-	case p.anyBehind() || p.anyRetiring():
+	case p.anyBehind() || p.anyLeaving():
 		return words.PhaseRecycling, recycle.detail
 	case capacity == 0 && stock.waits > 0:
 		return words.PhaseWaiting, stock.detail
@@ -110,9 +110,10 @@ func (p *Pool) phase(capacity, held int) (words.Phase, string) {
 	return words.PhaseFresh, ""
 }
 
-func (p *Pool) anyRetiring() bool {
+// anyLeaving reports whether a page of an older release ends its last render.
+func (p *Pool) anyLeaving() bool {
 	for _, pg := range p.pages {
-		if pg.retiring {
+		if pg.retiring == Outdated {
 			return true
 		}
 	}
