@@ -28,6 +28,8 @@ type Page interface {
 	// Do does one task; see [page.Page.Do] for what its errors mean.
 	Do(ctx context.Context, t page.Task) (page.Result, error)
 	Probe(ctx context.Context) error
+	// Memory is what the page takes, in bytes; it may be asked during a render.
+	Memory(ctx context.Context) (uint64, error)
 	Reusable() bool
 	Gone() <-chan struct{}
 	Close() error

@@ -195,10 +195,15 @@ type fakePage struct {
 	once    sync.Once
 	closed  atomic.Bool
 	wedged  atomic.Bool
+	memory  atomic.Uint64
 }
 
-func (p *fakePage) Token() words.Token    { return p.token }
-func (p *fakePage) Reusable() bool        { return true }
+func (p *fakePage) Token() words.Token { return p.token }
+func (p *fakePage) Reusable() bool     { return true }
+func (p *fakePage) Memory(context.Context) (uint64, error) {
+	return p.memory.Load(), nil
+}
+
 func (p *fakePage) Gone() <-chan struct{} { return p.gone }
 
 func (p *fakePage) Probe(ctx context.Context) error {

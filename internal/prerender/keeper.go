@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type keeper struct {
 	mu          sync.Mutex
 	machine     *pool.Pool
 	pages       map[pool.PageID]Page
+	leased      map[pool.PageID]bool                // since they were measured last
 	waiting     map[pool.RequestID]chan pool.Action // buffered: one answer each
 	nextRequest pool.RequestID
 	todo        []pool.Action // warm-ups and closes for Run
@@ -33,9 +35,10 @@ type keeper struct {
 }
 
 func newKeeper(o *Options, m *metrics) *keeper {
+	o.Pool.Seed = rand.Uint64()
 	return &keeper{
 		log: o.Log, warmTimeout: o.WarmTimeout, metrics: m, machine: pool.New(o.Pool),
-		pages: map[pool.PageID]Page{}, waiting: map[pool.RequestID]chan pool.Action{},
+		pages: map[pool.PageID]Page{}, leased: map[pool.PageID]bool{}, waiting: map[pool.RequestID]chan pool.Action{},
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 }
@@ -85,6 +88,20 @@ func (k *keeper) idlePage() (Page, bool) {
 	return idle, ok
 }
 
+// used are the pages that rendered since the last call, to be measured.
+func (k *keeper) used() map[pool.PageID]Page {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	used := map[pool.PageID]Page{}
+	for id := range k.leased {
+		if p, ok := k.pages[id]; ok {
+			used[id] = p
+		}
+	}
+	k.leased = map[pool.PageID]bool{}
+	return used
+}
+
 // run opens and closes pages until ctx ends, then closes all that are left.
 // Leases must have ended before ctx does.
 func (k *keeper) run(ctx context.Context) {
@@ -104,7 +121,7 @@ func (k *keeper) run(ctx context.Context) {
 		k.mu.Unlock()
 		for _, a := range todo {
 			if a.Kind == pool.Close {
-				k.close(&pages, a.Page)
+				k.close(&pages, a.Page, a.Reason)
 				continue
 			}
 			warmUps.Go(func() { k.warm(ctx, &pages, a.Page) })
@@ -161,14 +178,14 @@ func outcome(waiting bool) string {
 	return "failed"
 }
 
-func (k *keeper) close(pages *sync.WaitGroup, id pool.PageID) {
+func (k *keeper) close(pages *sync.WaitGroup, id pool.PageID, why pool.Reason) {
 	k.mu.Lock()
 	closing, ok := k.pages[id]
 	delete(k.pages, id)
 	k.mu.Unlock()
 	if ok {
-		k.log.Info("page closed", "page", id, "token", closing.Token())
-		k.metrics.closed.Inc()
+		k.log.Info("page closed", "page", id, "token", closing.Token(), "reason", why)
+		k.metrics.closed.WithLabelValues(string(why)).Inc()
 		pages.Go(func() { k.closePage(closing) })
 	}
 }
@@ -243,6 +260,7 @@ func (k *keeper) granted(a pool.Action) (*lease, error) {
 	if !ok {
 		return nil, errPageGone
 	}
+	k.leased[a.Page] = true
 	return &lease{Page: granted, id: a.Page, action: a, keeper: k}, nil
 }
 

@@ -10,7 +10,7 @@ type metrics struct {
 	renderSeconds *prometheus.HistogramVec
 	warmUps       *prometheus.CounterVec
 	warmSeconds   prometheus.Histogram
-	closed        prometheus.Counter
+	closed        *prometheus.CounterVec
 	browserStarts *prometheus.CounterVec
 	violations    *prometheus.CounterVec
 }
@@ -29,9 +29,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		warmUps:       counter("warm_ups_total", "Warm-ups, by outcome.", "outcome"),
 		browserStarts: counter("browser_starts_total", "Starts of Chrome, by outcome.", "outcome"),
 		violations:    counter("invariant_violations_total", "Breaches of an invariant that were caught; must stay 0.", "invariant"),
-		closed: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: "rewarm", Subsystem: "prerender", Name: "pages_closed_total", Help: "Pages closed.",
-		}),
+		closed:        counter("pages_closed_total", "Pages closed, by reason; release, uses, age and memory are replacements.", "reason"),
 		renderSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "rewarm", Subsystem: "prerender", Name: "render_seconds", Help: "Time from request to answer.", Buckets: buckets,
 		}, []string{"status"}),
@@ -40,7 +38,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		}),
 	}
 	m.violations.WithLabelValues("never_stale") // present from the start, so that an alert on it works
-	r.MustRegister(m.closed, m.renderSeconds, m.warmSeconds,
+	r.MustRegister(m.renderSeconds, m.warmSeconds,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "rewarm", Subsystem: "prerender", Name: "browser_pid", Help: "Process id of Chrome; 0 without one.",
 		}, func() float64 { return float64(s.slot.pid()) }),

@@ -138,6 +138,7 @@ func (s *Server) Run(ctx context.Context) error {
 	browser.Go(func() { s.superviseBrowser(supervising, s.options.Log) })
 	work.Go(func() { s.keeper.run(keeping) })
 	work.Go(func() { s.probeReadiness(keeping) })
+	work.Go(func() { s.tend(keeping) })
 	beats.Go(func() { s.beat(beating) })
 
 	served := make(chan error, 1)
