@@ -27,7 +27,7 @@ var floors = []struct {
 		"internal/admit", "internal/pool", "internal/settle", "internal/wire",
 	}},
 	{"adapters", false, []string{
-		"internal/bus", "internal/chrome", "internal/egress", "internal/web", "internal/observe",
+		"internal/bus", "internal/chrome", "internal/egress", "internal/machine", "internal/web", "internal/observe",
 		"examples",
 	}},
 	{"compounds", false, []string{"internal/ledger", "internal/page", "internal/client"}},

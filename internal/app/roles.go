@@ -5,12 +5,14 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/bus"
 	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/machine"
 	"github.com/rewarm/rewarm/internal/manager"
 	"github.com/rewarm/rewarm/internal/observe"
 	"github.com/rewarm/rewarm/internal/pool"
@@ -101,6 +103,9 @@ func newPrerender(fleet Fleet, o PrerenderOptions, teardown *stack) (*prerender.
 	settings := o.Settings
 	settings.Addr, settings.URL, settings.Realms, settings.Guard = o.Addr, o.URL, o.Realms, fleet.Guard
 	settings.Pool, settings.Launch, settings.Log, settings.Registry = o.Pool, launch, fleet.Log, observe.NewRegistry()
+	// Half: pages differ, a page that a page's data asks for is not in the
+	// budget, and over the limit the system kills.
+	settings.Pool.Memory = machine.MemoryLimit(os.DirFS("/")) / 2
 	if o.ManagerURL != "" {
 		settings.Manager = client.NewManager(o.ManagerURL, fleet.secret())
 	}

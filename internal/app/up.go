@@ -23,7 +23,8 @@ type UpOptions struct {
 	RealmURL      string // public base URL; default http://<bound address>
 	ManagerAddr   string
 	PrerenderAddr string
-	Pages         int
+	Pages         int // at the most
+	MinPages      int // in quiet times; 0: Pages
 	Chrome        string
 	Watch         bool // take a release when the host changes, not by the hook only
 	MaxAge        time.Duration
@@ -72,7 +73,7 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	}
 	up.prerender, err = newPrerender(fleet, PrerenderOptions{
 		Addr: o.PrerenderAddr, ManagerURL: managerURL, Realms: []string{up.realm.URL()}, Chrome: o.Chrome,
-		Pool: pool.Options{Size: o.Pages}, Settings: o.Prerender,
+		Pool: pool.Options{Size: o.Pages, Min: o.MinPages}, Settings: o.Prerender,
 	}, &up.teardown)
 	if err != nil {
 		return nil, err

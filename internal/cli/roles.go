@@ -94,7 +94,8 @@ type prerenderCommand struct {
 	URL        string   `help:"This server's URL as the manager sees it; default: the address." placeholder:"REACHABLE-AT"`
 	ManagerURL string   `name:"manager-url" help:"The prerender manager." env:"REWARM_MANAGER_URL,PRERENDER_MANAGER_URL" placeholder:"URL"`
 	RealmURL   []string `name:"realm-url" required:"" help:"Base URL of the realm to render; several share one host." placeholder:"URL"`
-	Pages      int      `help:"Pages kept warm." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
+	Pages      int      `help:"Pages kept warm, at the most." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
+	MinPages   int      `help:"Pages kept warm in quiet times; default: as many as --pages." env:"REWARM_MIN_PAGES,PRERENDER_PAGE_POOL_MIN" placeholder:"N"`
 	Chrome     string   `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
 
 	HeartbeatInterval milliseconds `hidden:"" default:"10000" env:"PRERENDER_HEARTBEAT_INTERVAL_MS"`
@@ -112,19 +113,30 @@ type prerenderCommand struct {
 const drainMin = 5 * time.Second
 
 func (c *prerenderCommand) Run(r *run) error {
+	if err := checkPages(c.MinPages, c.Pages); err != nil {
+		return err
+	}
 	fleet, err := newFleet(r, c.secretFlags, storeFlags{}, c.dir())
 	if err != nil {
 		return err
 	}
 	return app.RunPrerender(r.ctx, fleet, app.PrerenderOptions{
 		Addr: c.Addr, URL: c.URL, ManagerURL: c.ManagerURL, Realms: c.RealmURL, Chrome: c.Chrome,
-		Pool: pool.Options{Size: c.Pages, PerOwner: c.AffinityTabMax},
+		Pool: pool.Options{Size: c.Pages, Min: c.MinPages, PerOwner: c.AffinityTabMax},
 		Settings: prerender.Options{
 			WarmTimeout:       c.StandbyTimeout.duration(),
 			HeartbeatInterval: c.HeartbeatInterval.duration(), RenderTimeout: c.RenderTimeout.duration(),
 			DrainMin: min(drainMin, c.ShutdownGrace.duration()), DrainGrace: c.ShutdownGrace.duration(),
 		},
 	})
+}
+
+// checkPages refuses a pool whose least is more than its most.
+func checkPages(least, most int) error {
+	if least > most {
+		return fault.New(fault.Usage, "--min-pages %d is more than --pages %d", least, most)
+	}
+	return nil
 }
 
 // parseHost tells a directory from a URL, and checks the URL before anything

@@ -17,7 +17,8 @@ type upCommand struct {
 	RealmURL      string        `name:"realm-url" help:"Base URL that visitors use, when it is not the address." placeholder:"URL"`
 	ManagerAddr   string        `help:"Where the manager listens." default:"127.0.0.1:4222"`
 	PrerenderAddr string        `help:"Where the prerender server listens." default:"127.0.0.1:4221"`
-	Pages         int           `help:"Pages kept warm." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
+	Pages         int           `help:"Pages kept warm, at the most." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
+	MinPages      int           `help:"Pages kept warm in quiet times; default: as many as --pages." env:"REWARM_MIN_PAGES,PRERENDER_PAGE_POOL_MIN" placeholder:"N"`
 	Chrome        string        `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
 	NoWatch       bool          `help:"Do not take a new release when the host changes, only on POST /_post-deployment."`
 	MaxAge        time.Duration `help:"How long a stored page is fresh." default:"10m"`
@@ -40,6 +41,9 @@ Try it:
 }
 
 func (c *upCommand) Run(r *run) error {
+	if err := checkPages(c.MinPages, c.Pages); err != nil {
+		return err
+	}
 	fleet, err := newFleet(r, c.secretFlags, c.storeFlags, c.dir())
 	if err != nil {
 		return err
@@ -59,7 +63,7 @@ func (c *upCommand) Run(r *run) error {
 	}
 	o := app.UpOptions{
 		Host: dir, HostURL: hostURL, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
-		Pages: c.Pages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
+		Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
 		Prerender: prerender.Options{DrainMin: time.Millisecond},
 	}
 	if o.Host == "" && o.HostURL == "" {

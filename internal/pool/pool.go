@@ -34,8 +34,13 @@ type Owner struct {
 
 // Options are the pool's bounds. Zero fields take the defaults in brackets.
 type Options struct {
-	// Size is how many pages are kept warm [4].
+	// Size is how many pages are kept warm at the most [4], Min how few in quiet
+	// times [Size]. In between the size follows the work.
 	Size int
+	Min  int
+	// Memory bounds the growth above Min: what the browser may take with all its
+	// pages, those of a recycle too, in bytes [unbounded].
+	Memory uint64
 	// Surge is how many pages more there may be while pages are replaced [1].
 	// Each costs the memory of a page; more make a recycle shorter.
 	Surge int
@@ -58,6 +63,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Size = cmp.Or(max(o.Size, 0), 4)
+	o.Min = min(cmp.Or(max(o.Min, 0), o.Size), o.Size)
 	o.Surge = cmp.Or(max(o.Surge, 0), 1)
 	o.Warming = cmp.Or(max(o.Warming, 0), 1)
 	o.Queue = cmp.Or(max(o.Queue, 0), 64)
@@ -82,7 +88,8 @@ type Request struct {
 	// Deadline is when waiting for a page is no longer worth it.
 	Deadline time.Time
 
-	order int // of arrival, among equals
+	arrived time.Time
+	order   int // of arrival, among equals
 }
 
 type state int
@@ -165,6 +172,7 @@ type Action struct {
 // holds a lock around every call.
 type Pool struct {
 	options  Options
+	size     int // how many pages are kept now, between Min and Size
 	pages    map[PageID]*page
 	queue    []*Request // sorted: priority, then arrival
 	evicted  map[RequestID]bool
@@ -178,12 +186,18 @@ type Pool struct {
 
 	backoff [purposes]backoff
 	pace    time.Duration // moving average of how long a page is busy
+
+	pressed  bool   // the processors have nothing to spare
+	memory   uint64 // what the browser took when that was measured last,
+	measured int    // with so many pages
 }
 
 // New returns an empty pool; the first Tick starts its warm-ups.
 func New(options Options) *Pool {
+	options = options.withDefaults()
 	return &Pool{
-		options:   options.withDefaults(),
+		options:   options,
+		size:      options.Min,
 		pages:     map[PageID]*page{},
 		evicted:   map[RequestID]bool{},
 		sequences: map[words.Token]uint64{},
@@ -223,7 +237,7 @@ func (p *Pool) Submit(now time.Time, r Request) []Action {
 		return []Action{{Kind: Refuse, Request: r.ID, Full: true, RetryAfter: turn}}
 	}
 	p.arrivals++
-	r.order = p.arrivals
+	r.order, r.arrived = p.arrivals, now
 	at, _ := slices.BinarySearchFunc(p.queue, &r, func(a, b *Request) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.order, b.order))
 	})
@@ -246,7 +260,14 @@ func (p *Pool) Warmed(now time.Time, id PageID, token words.Token) []Action {
 	if pg.state != warming {
 		return nil
 	}
-	pg.state, pg.token, pg.lastUsed, pg.warmedAt = idle, token, now, now
+	lastUsed := now
+	if pg.purpose == forRecycle || pg.purpose == forRenewal {
+		// It is needed no more than the page that goes for it.
+		if old := p.mostDispensable(); old != nil && old.state == idle {
+			lastUsed = old.lastUsed
+		}
+	}
+	pg.state, pg.token, pg.lastUsed, pg.warmedAt = idle, token, lastUsed, now
 	p.backoff[pg.purpose] = backoff{}
 	return p.schedule(now)
 }
@@ -345,21 +366,24 @@ func (p *Pool) Drain(now time.Time) []Action {
 // waits for time.
 func (p *Pool) NextTick(now time.Time) (at time.Time, ok bool) {
 	sooner := func(t time.Time) {
-		if !ok || t.Before(at) {
+		if t.After(now) && (!ok || t.Before(at)) {
 			at, ok = t, true
 		}
 	}
 	for _, b := range p.backoff {
-		if b.retryAt.After(now) {
-			sooner(b.retryAt)
-		}
+		sooner(b.retryAt)
 	}
 	for _, r := range p.queue {
 		sooner(r.Deadline)
+		sooner(r.arrived.Add(patience))
 	}
 	for _, pg := range p.pages {
-		if pg.state != warming && pg.worn == "" {
-			sooner(p.wornAt(pg))
+		if pg.state == warming {
+			continue
+		}
+		sooner(p.wornAt(pg))
+		if p.size > p.options.Min {
+			sooner(pg.lastUsed.Add(quiet))
 		}
 	}
 	return at, ok
@@ -375,7 +399,7 @@ func (p *Pool) turn(priority int) time.Duration {
 			ahead++
 		}
 	}
-	return p.pace * time.Duration(ahead) / time.Duration(p.options.Size)
+	return p.pace * time.Duration(ahead) / time.Duration(p.size)
 }
 
 // learnPace weighs the last render by an eighth: a few slow ones do not turn

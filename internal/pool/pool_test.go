@@ -34,11 +34,14 @@ type world struct {
 	answered map[pool.RequestID]bool
 	next     pool.RequestID
 	closes   map[pool.Reason]int
+	each     uint64 // what a page takes, in bytes
 }
 
 func newWorld(t *rapid.T) *world {
+	size := rapid.IntRange(1, 5).Draw(t, "size")
 	options := pool.Options{
-		Size: rapid.IntRange(1, 5).Draw(t, "size"), Surge: rapid.IntRange(1, 2).Draw(t, "surge"),
+		Size: size, Min: rapid.IntRange(1, size).Draw(t, "min"), Surge: rapid.IntRange(1, 2).Draw(t, "surge"),
+		Memory:  rapid.SampledFrom([]uint64{0, 500 << 20, 1000 << 20}).Draw(t, "memory"),
 		Warming: rapid.IntRange(1, 2).Draw(t, "warming"), Queue: 16,
 		PerOwner: rapid.IntRange(0, 2).Draw(t, "per owner"),
 		MaxUses:  rapid.SampledFrom([]int{0, 3}).Draw(t, "max uses"),
@@ -49,7 +52,7 @@ func newWorld(t *rapid.T) *world {
 		warming: map[pool.PageID]bool{}, open: map[pool.PageID]words.Token{}, owner: map[pool.PageID]pool.Owner{},
 		busy: map[pool.PageID]pool.RequestID{}, alone: map[pool.PageID]bool{}, closed: map[pool.PageID]bool{},
 		asked: map[pool.RequestID]pool.Request{}, answered: map[pool.RequestID]bool{},
-		closes: map[pool.Reason]int{},
+		closes: map[pool.Reason]int{}, each: rapid.SampledFrom([]uint64{30 << 20, 128 << 20}).Draw(t, "page"),
 	}
 }
 
@@ -58,6 +61,10 @@ func (w *world) do(actions []pool.Action) {
 		switch a.Kind {
 		case pool.Warm:
 			w.warming[a.Page] = true
+			n := len(w.open) + len(w.warming)
+			if limit := w.options.Memory; limit > 0 && n > w.options.Min+2*w.options.Surge && uint64(n)*w.each > limit {
+				w.t.Fatalf("%d pages of %d MB with a budget of %d MB", n, w.each>>20, limit>>20)
+			}
 		case pool.Close:
 			if _, rendering := w.busy[a.Page]; rendering {
 				w.t.Fatalf("page %d was closed while it renders", a.Page)
@@ -139,11 +146,22 @@ func (w *world) pass(d time.Duration) {
 	w.do(w.pool.Tick(w.now))
 }
 
-// settle lets everything that is under way finish until nothing happens.
-func (w *world) settle() {
-	for range 200 {
+// load measures what there is.
+func (w *world) load(pressed bool) {
+	w.do(w.pool.Loaded(w.now, pool.Load{Memory: uint64(len(w.open)+len(w.warming)) * w.each, Pressed: pressed}))
+}
+
+// settle lets everything that is under way finish until nothing happens, for
+// as long as it takes until a page that is not needed is no more.
+func (w *world) settle() { w.settleFor(400) }
+
+func (w *world) settleFor(seconds int) {
+	for n := range seconds {
 		w.finishAll()
 		w.pass(time.Second)
+		if n%5 == 0 {
+			w.load(false)
+		}
 	}
 	for range 10 { // what the last second began
 		w.finishAll()
@@ -227,6 +245,7 @@ func TestModelConvergesAndLosesNothing(t *testing.T) {
 					w.do(w.pool.Weigh(w.now, rapid.SampledFrom(ids).Draw(t, "page"), 1<<40))
 				}
 			},
+			"measured":    func(t *rapid.T) { w.load(rapid.Bool().Draw(t, "pressed")) },
 			"time passes": func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 20000).Draw(t, "ms")) * time.Millisecond) },
 		})
 
@@ -236,8 +255,8 @@ func TestModelConvergesAndLosesNothing(t *testing.T) {
 		w.do(w.pool.Learn(w.now, w.sequence, "final"))
 		w.do(w.pool.Permit(w.now, "final"))
 		w.settle()
-		if len(w.open) != w.options.Size || len(w.warming) != 0 {
-			t.Fatalf("%d open and %d warming pages in the end, want %d and 0: %+v", len(w.open), len(w.warming), w.options.Size, w.pool.Status())
+		if len(w.open) != w.options.Min || len(w.warming) != 0 {
+			t.Fatalf("%d open and %d warming pages in the end, want %d and 0: %+v", len(w.open), len(w.warming), w.options.Min, w.pool.Status())
 		}
 		for id, token := range w.open {
 			if token != "final" {
@@ -249,7 +268,7 @@ func TestModelConvergesAndLosesNothing(t *testing.T) {
 				t.Fatalf("request %d was never answered", id)
 			}
 		}
-		if s := w.pool.Status(); s.Phase != words.PhaseFresh || s.Capacity != w.options.Size {
+		if s := w.pool.Status(); s.Phase != words.PhaseFresh || s.Capacity != w.options.Min {
 			t.Fatalf("status in the end: %+v", s)
 		}
 
@@ -280,8 +299,8 @@ func TestModelWarmBeforeDrain(t *testing.T) {
 		w.do(w.pool.Learn(w.now, 2, "r2"))
 		w.do(w.pool.Permit(w.now, "r2"))
 		for w.pool.Status().Phase != words.PhaseFresh {
-			if n := len(w.open); n < w.options.Size {
-				t.Fatalf("only %d of %d pages during the recycle", n, w.options.Size)
+			if n := len(w.open); n < w.options.Min {
+				t.Fatalf("only %d of %d pages during the recycle", n, w.options.Min)
 			}
 			if rapid.Bool().Draw(t, "submit") {
 				w.submit("", pool.Owner{Affinity: words.Affinity{Type: words.AffinityRealm, Value: "a"}}, false, 0)
@@ -308,10 +327,10 @@ func TestPinnedWorkBeforeThePermission(t *testing.T) {
 		w.host = "r2"
 		w.do(w.pool.Learn(w.now, 2, "r2"))
 		w.submit("r2", pool.Owner{Affinity: words.Affinity{Type: words.AffinityRealm, Value: "a"}}, false, 0)
-		w.settle()
+		w.settleFor(200)
 		s := w.pool.Status()
-		if s.Pages["r1"] != w.options.Size || s.Pages["r2"] != 1 {
-			t.Fatalf("pages %v, want %d old ones and one new", s.Pages, w.options.Size)
+		if s.Pages["r1"] != w.options.Min || s.Pages["r2"] != 1 {
+			t.Fatalf("pages %v, want %d old ones and one new", s.Pages, w.options.Min)
 		}
 		if s.Phase != words.PhaseWaiting {
 			t.Fatalf("phase %s, want waiting", s.Phase)
@@ -339,7 +358,7 @@ func TestUnknownPinHarmsNobody(t *testing.T) {
 			}
 			w.pass(500 * time.Millisecond)
 		}
-		if s := w.pool.Status(); s.Phase != words.PhaseFresh || s.Pages["r2"] != w.options.Size {
+		if s := w.pool.Status(); s.Phase != words.PhaseFresh || s.Pages["r2"] != s.Size || len(s.Pages) != 1 {
 			t.Fatalf("the recycle did not finish beside a bogus pin: %+v", s)
 		}
 		w.settle()

@@ -16,6 +16,7 @@ func (p *Pool) schedule(now time.Time) []Action {
 	}
 	p.wearOut(now)
 	actions := p.grant(now)
+	actions = append(actions, p.resize(now)...)
 	actions = append(actions, p.retire()...)
 	return append(actions, p.warm(now)...)
 }
@@ -95,11 +96,12 @@ func (p *Pool) better(a, b *page) bool {
 
 // retire closes pages beyond the pool's size: first those of an older release
 // than the permitted one, then those that are worn out, then standbys, then the
-// least recently used. When all old pages render, one is marked and closed when it is done. Pages that may
-// not move yet are kept beside the extra one that a pin needed: closing them
-// would be moving them.
+// least recently used. One that renders is marked, and closed when it is done:
+// were it left alone, the next request would have it. Pages that may not move
+// yet are kept beside the extra one that a pin needed: closing them would be
+// moving them.
 func (p *Pool) retire() []Action {
-	limit := p.options.Size
+	limit := p.size
 	if p.anyHeld() {
 		limit += p.options.Surge
 	}
@@ -118,15 +120,11 @@ func (p *Pool) retire() []Action {
 	return actions
 }
 
-// mostDispensable is the page to lose next; nil when every page beyond the
-// size renders on the release it should.
+// mostDispensable is the page to lose next, nil for none.
 func (p *Pool) mostDispensable() *page {
 	var best *page
 	for _, pg := range p.sorted() {
 		if pg.state == warming || pg.retiring != "" {
-			continue
-		}
-		if pg.state == busy && p.dispensable(pg) == Excess {
 			continue
 		}
 		if best == nil || p.lessNeeded(pg, best) {
@@ -159,17 +157,21 @@ func (p *Pool) lessNeeded(a, b *page) bool {
 func (p *Pool) warm(now time.Time) []Action {
 	var actions []Action
 	for p.warming() < p.options.Warming {
-		pg := p.nextWarmUp(now)
+		pg, r := p.nextWarmUp(now)
 		if pg == nil {
 			break
 		}
-		if r := p.unserved(); pg.purpose == forStock && r != nil && p.live()+p.warming() >= p.options.Size {
-			victim := p.evictee()
+		if r != nil {
+			victim := p.evictee(r, now)
 			if victim == nil {
 				break
 			}
 			p.evicted[r.ID] = true
-			actions = append(actions, p.close(victim, Evicted)...)
+			if victim.state == busy {
+				victim.retiring = Evicted
+			} else {
+				actions = append(actions, p.close(victim, Evicted)...)
+			}
 		}
 		p.nextPage++
 		pg.id, pg.state, pg.lastUsed = p.nextPage, warming, now
@@ -179,32 +181,30 @@ func (p *Pool) warm(now time.Time) []Action {
 	return actions
 }
 
-// nextWarmUp is the most useful page to warm now, nil for none.
-func (p *Pool) nextWarmUp(now time.Time) *page {
+// nextWarmUp is the most useful page to warm now, nil for none; and the request
+// that another page has to go for, if there is one.
+func (p *Pool) nextWarmUp(now time.Time) (*page, *Request) {
 	due := func(w purpose) bool { return !now.Before(p.backoff[w].retryAt) }
 	total := p.live() + p.warming()
-	if total < p.options.Size && due(forStock) {
-		return &page{purpose: forStock}
+	if total < p.size && len(p.pages) < p.size+2*p.options.Surge && due(forStock) {
+		return &page{purpose: forStock}, nil
 	}
-	// A page that retires still takes memory; one that is stuck in a long
-	// render must not stop the recycle of the others.
-	if total < p.options.Size+p.options.Surge && len(p.pages) < p.options.Size+2*p.options.Surge && p.anyBehind() && due(forRecycle) {
-		return &page{purpose: forRecycle}
+	if p.anyBehind() && p.mayExceed() && due(forRecycle) {
+		return &page{purpose: forRecycle}, nil
 	}
-	if r := p.unserved(); r != nil {
-		pin := p.pin(r)
-		if pin != "" && total < p.options.Size+p.options.Surge && due(forPin) {
-			return &page{purpose: forPin, pin: pin}
+	for _, r := range p.unserved() {
+		if pin := p.pin(r); pin != "" && p.mayExceed() && due(forPin) {
+			return &page{purpose: forPin, pin: pin}, nil
 		}
 		// A page is closed for a request only if what replaces it can serve it.
-		if (pin == "" || pin == p.current.Token) && due(forStock) {
-			return &page{purpose: forStock}
+		if p.stockServes(r) && due(forStock) {
+			return &page{purpose: forStock}, r
 		}
 	}
-	if p.renewable() && due(forRenewal) {
-		return &page{purpose: forRenewal}
+	if p.anyWorn() && p.mayExceed() && due(forRenewal) {
+		return &page{purpose: forRenewal}, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // Accepts reports whether page id, which is being warmed, may be opened on a
@@ -226,13 +226,13 @@ func (p *Pool) Accepts(id PageID, token words.Token) bool {
 	}
 }
 
-// unserved is the most urgent waiting request that no page, not even one that
-// is busy or warming now, will be able to serve.
-func (p *Pool) unserved() *Request {
-	promised := map[PageID]bool{}
+// unserved are the waiting requests that no page, not even one that is busy or
+// warming now, will be able to serve; the most urgent first.
+func (p *Pool) unserved() (all []*Request) {
+	promised, pages := map[PageID]bool{}, p.sorted()
 	for _, r := range p.queue {
 		served := false
-		for _, pg := range p.sorted() {
+		for _, pg := range pages {
 			if !promised[pg.id] && p.willSuit(pg, r) {
 				promised[pg.id] = pg.state == warming // a warming page serves one; a busy one serves its owner for ever
 				served = true
@@ -240,10 +240,10 @@ func (p *Pool) unserved() *Request {
 			}
 		}
 		if !served {
-			return r
+			all = append(all, r)
 		}
 	}
-	return nil
+	return all
 }
 
 func (p *Pool) willSuit(pg *page, r *Request) bool {
@@ -259,16 +259,31 @@ func (p *Pool) willSuit(pg *page, r *Request) bool {
 	return pg.state == idle && pg.owner == (Owner{}) && (r.Isolated || p.mayOwn(r.Owner, pg.token))
 }
 
-// evictee is the idle page to close for a waiting request that has no page and
-// for which there is no room; nil when all render.
-func (p *Pool) evictee() *page {
-	var best *page
+// evictee is the page that has to go for a request that has none and for which
+// there is no room: the idle page that is needed least. When all render and the
+// request has waited long, it is one that nobody before it in the queue waits
+// for, and that goes when its render ends: its owner could keep it for ever.
+func (p *Pool) evictee(r *Request, now time.Time) *page {
+	var best, later *page
 	for _, pg := range p.sorted() {
-		if pg.state == idle && pg.retiring == "" && (best == nil || p.lessNeeded(pg, best)) {
+		switch {
+		case pg.retiring != "" || pg.state == warming:
+		case pg.state == idle && (best == nil || p.lessNeeded(pg, best)):
 			best = pg
+		case pg.state == busy && p.yields(pg, r, now) && (later == nil || p.lessNeeded(pg, later)):
+			later = pg
 		}
 	}
+	if best == nil {
+		best = later
+	}
 	return best
+}
+
+func (p *Pool) yields(pg *page, r *Request, now time.Time) bool {
+	before := p.queue[:slices.Index(p.queue, r)]
+	return p.patienceOver(r, now) && p.roomBeside() &&
+		!slices.ContainsFunc(before, func(other *Request) bool { return other.Owner == pg.owner })
 }
 
 // behind reports whether the page is of an older release than the one that

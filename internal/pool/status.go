@@ -12,6 +12,7 @@ type Status struct {
 	Permitted words.Token         // that existing pages may move to
 	Current   words.Token         // of the newest release heard
 	Pages     map[words.Token]int // pages that can take or are doing work, by document
+	Size      int                 // how many pages are to be kept now
 	Capacity  int                 // the sum of Pages
 	Idle      int
 	Warming   int
@@ -38,7 +39,7 @@ const failuresUntilFailed = 3
 func (p *Pool) Status() Status {
 	s := Status{
 		Release: p.current.Sequence, Current: p.current.Token, Permitted: p.permitted,
-		Pages: map[words.Token]int{}, Queued: len(p.queue), Warming: p.warming(),
+		Pages: map[words.Token]int{}, Size: p.size, Queued: len(p.queue), Warming: p.warming(),
 	}
 	held := 0
 	for _, pg := range p.sorted() {

@@ -1,8 +1,6 @@
 package pool
 
-import (
-	"time"
-)
+import "time"
 
 // Reason is why a page is closed.
 type Reason string
@@ -74,23 +72,23 @@ func fraction(x uint64) float64 {
 	return float64((x^x>>31)>>11) / (1 << 53)
 }
 
-// renewable reports whether a page may be warmed now to replace one that is
-// worn out. A recycle comes first and replaces worn pages with the others; and
-// pages that may not move yet stay, for what is warmed now would be of the
-// release that they may not move to.
-func (p *Pool) renewable() bool {
-	worn, renewing := 0, 0
+// anyWorn reports whether a page is to be replaced because it is worn out. A
+// recycle comes first and replaces worn pages with the others; and pages that
+// may not move yet stay, for what is warmed now would be of the release that
+// they may not move to.
+func (p *Pool) anyWorn() bool {
+	worn := 0
 	for _, pg := range p.pages {
 		switch {
 		case p.behind(pg) || p.held(pg):
 			return false
 		case pg.state == warming && pg.purpose == forRenewal:
-			renewing++
+			worn--
 		case pg.worn != "" && pg.retiring == "":
 			worn++
 		}
 	}
-	return renewing < worn && p.live()+p.warming() < p.options.Size+p.options.Surge && len(p.pages) < p.options.Size+2*p.options.Surge
+	return worn > 0
 }
 
 // dispensable is why the pool can do without the page.

@@ -19,7 +19,7 @@ func TestModelWornPagesAreReplaced(t *testing.T) {
 		w := newWorld(t)
 		w.do(w.pool.Learn(w.now, 1, "r1"))
 		w.do(w.pool.Permit(w.now, "r1"))
-		for len(w.open) < w.options.Size {
+		for len(w.open) < w.options.Min {
 			w.finishAll()
 			w.pass(time.Second)
 		}
@@ -32,8 +32,8 @@ func TestModelWornPagesAreReplaced(t *testing.T) {
 			if n > 100 {
 				t.Fatalf("worn pages are still there: %v of %v", w.closed, worn)
 			}
-			if len(w.open) < w.options.Size {
-				t.Fatalf("only %d of %d pages during the replacement", len(w.open), w.options.Size)
+			if len(w.open) < w.options.Min {
+				t.Fatalf("only %d of %d pages during the replacement", len(w.open), w.options.Min)
 			}
 			for range w.options.Size + 1 { // there is always somebody who waits
 				w.submit("", pool.Owner{Affinity: words.Affinity{Type: words.AffinityRealm, Value: "a"}}, false, 0)
@@ -42,7 +42,7 @@ func TestModelWornPagesAreReplaced(t *testing.T) {
 			w.pass(100 * time.Millisecond)
 		}
 		w.settle()
-		if s := w.pool.Status(); s.Capacity != w.options.Size || s.Phase != words.PhaseFresh {
+		if s := w.pool.Status(); s.Capacity != w.options.Min || s.Phase != words.PhaseFresh {
 			t.Fatalf("status in the end: %+v", s)
 		}
 		if w.closes[pool.Grown] < len(worn) {

@@ -46,6 +46,9 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Namespace: "rewarm", Subsystem: "prerender", Name: "pages", Help: "Pages that can take or are doing work.",
 		}, func() float64 { return float64(s.keeper.status().Capacity) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "rewarm", Subsystem: "prerender", Name: "pages_target", Help: "Pages that are to be kept warm now.",
+		}, func() float64 { return float64(s.keeper.status().Size) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "rewarm", Subsystem: "prerender", Name: "stale_pages", Help: "Pages that are not of the newest release heard of.",
 		}, func() float64 { return stalePages(s.keeper.status()) }))
 	return m

@@ -2,8 +2,10 @@ package prerender
 
 import (
 	"context"
+	"os"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/machine"
 	"github.com/rewarm/rewarm/internal/pool"
 )
 
@@ -14,13 +16,25 @@ const (
 	// measureTimeout bounds one measurement: a page whose thread is busy answers
 	// when it has time, and is asked again the next time.
 	measureTimeout = time.Second
+	// pressedBelow is the share of idle processor time under which another page
+	// would only slow down the others: of two cores, a fifth of one.
+	pressedBelow = 0.1
 )
 
-// tend measures pages until ctx ends, so that what grows is replaced. No
-// render waits for it.
+// tend measures pages, browser and machine until ctx ends, so that what grows
+// is replaced and the pool's size fits. No render waits for it.
 func (s *Server) tend(ctx context.Context) {
+	root := os.DirFS("/")
+	before := machine.ReadProcessors(root)
 	for wait(ctx, tendEvery); ctx.Err() == nil; wait(ctx, tendEvery) {
 		s.weigh(ctx)
+		after := machine.ReadProcessors(root)
+		load := pool.Load{Pressed: after.Idle(before) < pressedBelow}
+		if pid := s.slot.pid(); pid > 0 {
+			load.Memory = machine.GroupMemory(root, pid)
+		}
+		before = after
+		s.keeper.tell(func(p *pool.Pool, now time.Time) []pool.Action { return p.Loaded(now, load) })
 	}
 }
 
