@@ -21,6 +21,7 @@ const (
 	NotFound
 	MethodNotAllowed
 	Superseded // pinned to a release that is no longer current
+	Cycle      // a render that waits for itself; 4xx, for no other server could do it
 	Draining   // this process takes no more work; ask another
 	TooLarge
 	Refused  // full, or not on the pinned release yet; ask again later
@@ -45,6 +46,7 @@ var table = map[Kind]row{
 	Superseded:       {409, 1, false},
 	Draining:         {410, 1, true},
 	TooLarge:         {413, 1, false},
+	Cycle:            {422, 1, false},
 	Refused:          {503, 1, true},
 	Upstream:         {502, 1, false},
 	Usage:            {400, 2, false},

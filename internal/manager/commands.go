@@ -23,11 +23,20 @@ const (
 // recordWithin bounds the recording of an outcome; its caller may be gone.
 const recordWithin = 5 * time.Second
 
+// permitID names a command's permit: the request's id. The requests of a page
+// all carry one id, so of what they ask for the same command is the same one.
+func permitID(w *work) string {
+	if _, depth := wire.Lineage(w.requestID); depth > 0 {
+		return w.requestID + " " + w.identity
+	}
+	return w.requestID
+}
+
 // command runs a command at most once in the whole fleet: only the request
 // that creates the permit of its id dispatches, every other repeats what came
 // of that.
 func (m *Manager) command(ctx context.Context, w *work) (result, error) {
-	won, existing, err := m.store.CreatePermit(ctx, w.requestID, ledger.Permit{State: commandStarted, At: time.Now()})
+	won, existing, err := m.store.CreatePermit(ctx, permitID(w), ledger.Permit{State: commandStarted, At: time.Now()})
 	if err != nil {
 		return result{}, away(err)
 	}
@@ -80,7 +89,7 @@ func (m *Manager) repeat(ctx context.Context, w *work, p ledger.Permit) (result,
 	if !settled(p) {
 		var found bool
 		var err error
-		p, found, err = m.store.AwaitPermit(ctx, w.requestID, settled)
+		p, found, err = m.store.AwaitPermit(ctx, permitID(w), settled)
 		switch {
 		case ctx.Err() != nil:
 			return result{}, context.Cause(ctx)
@@ -115,7 +124,7 @@ func (m *Manager) repeat(ctx context.Context, w *work, p ledger.Permit) (result,
 func (m *Manager) recordPermit(ctx context.Context, w *work, p ledger.Permit) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordWithin)
 	defer cancel()
-	if err := m.store.PutPermit(ctx, w.requestID, p); err != nil {
+	if err := m.store.PutPermit(ctx, permitID(w), p); err != nil {
 		// The permit stays: the command is not run again, only not repeated.
 		m.log.Error("a command's outcome cannot be recorded", "requestId", w.requestID, "state", p.State, "error", err)
 	}
@@ -124,7 +133,7 @@ func (m *Manager) recordPermit(ctx context.Context, w *work, p ledger.Permit) {
 func (m *Manager) releasePermit(ctx context.Context, w *work) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordWithin)
 	defer cancel()
-	if err := m.store.DeletePermit(ctx, w.requestID); err != nil {
+	if err := m.store.DeletePermit(ctx, permitID(w)); err != nil {
 		m.log.Error("the permit of a command that was not sent cannot be released", "requestId", w.requestID, "error", err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/rewarm/rewarm/internal/wire"
 )
 
 // flights lets identical visits share one render: thirty callers of a page
@@ -16,6 +18,7 @@ type flights struct {
 }
 
 type flight struct {
+	leader   string // id of the request that started it
 	deadline time.Time
 	cancel   context.CancelCauseFunc
 	waiting  int // callers; guarded by flights.mu
@@ -42,6 +45,20 @@ func (f *flights) join(ctx context.Context, w *work, perform func(context.Contex
 	}
 }
 
+// awaits reports whether the flight of the same identity is one that waits for
+// w: that of the first request of its chain.
+func (f *flights) awaits(w *work) bool {
+	root, depth := wire.Lineage(w.requestID)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	running := f.running[w.identity]
+	if depth == 0 || running == nil {
+		return false
+	}
+	leaders, above := wire.Lineage(running.leader)
+	return leaders == root && above == 0
+}
+
 func (f *flights) board(ctx context.Context, w *work, perform func(context.Context, *work) (result, error)) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -56,7 +73,7 @@ func (f *flights) board(ctx context.Context, w *work, perform func(context.Conte
 	}
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	own, stop := context.WithDeadlineCause(own, w.deadline, errBudget)
-	started := &flight{deadline: w.deadline, cancel: cancel, waiting: 1, done: make(chan struct{})}
+	started := &flight{leader: w.requestID, deadline: w.deadline, cancel: cancel, waiting: 1, done: make(chan struct{})}
 	f.running[w.identity] = started
 	f.tasks.Go(func() {
 		defer stop()

@@ -63,10 +63,15 @@ func (m *Manager) perform(ctx context.Context, w http.ResponseWriter, asked *wor
 	if err := m.discover(ctx); err != nil {
 		return result{}, err
 	}
+	_, depth := wire.Lineage(asked.requestID)
 	switch {
 	case asked.once:
 		return m.command(ctx, asked)
-	case asked.path == routeVisit && asked.identity != "":
+	case m.flights.awaits(asked):
+		return result{}, fault.New(fault.Cycle, "wait-for cycle: the render of %s waits for itself", asked.subject)
+	// What a page waits for joins no other's render: that could wait for the
+	// same page by way of others, and nobody would see it.
+	case asked.path == routeVisit && asked.identity != "" && depth == 0:
 		return m.flights.join(ctx, asked, m.attempts)
 	}
 	return m.attempts(ctx, asked)

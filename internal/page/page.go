@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	cdpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/target"
 
 	"github.com/rewarm/rewarm/internal/chrome"
@@ -123,6 +124,7 @@ type Page struct {
 	// so that it has to be started anew for the next.
 	foreign bool
 	epoch   int
+	carrier cdpage.ScriptIdentifier // of the script that names the current render's id
 	// intercepting is whether documents are asked of us; only who renders uses it.
 	intercepting bool
 	report       RenderReport

@@ -156,7 +156,7 @@ func (r *render) goThere(ctx context.Context) (outcome, error) {
 	p.letThrough()
 	p.epoch++
 	p.state.begin(settle.New(settle.Options{Kind: settle.Transition, WaitFor: r.visit.Options.WaitFor != ""}, time.Now()), p.epoch)
-	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s,%d,%s,%d):'none'",
+	expression := carrying(r.visit.Carry) + fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s,%d,%s,%d):'none'",
 		quote(origin(r.visit.URL)), p.epoch, quote(r.to.RequestURI()), quote(r.visit.Options.WaitFor), settle.ProofAfterTransition.Milliseconds(), p.realmList(), r.shotLimit())
 	soft, cancel := context.WithDeadline(ctx, r.soft)
 	defer cancel()
@@ -196,6 +196,9 @@ func (r *render) navigate(ctx context.Context) (outcome, error) {
 	p.state.begin(settle.New(settle.Options{Kind: settle.Load, WaitFor: r.visit.Options.WaitFor != "", Static: !p.assets.scripts}, time.Now()), 0)
 	soft, cancel := context.WithDeadline(ctx, r.soft)
 	defer cancel()
+	if err := p.carryOnLoad(soft, r.visit.Carry); err != nil {
+		return late(ctx, err)
+	}
 	failed, err := p.navigate(soft, r.visit.URL)
 	if err != nil {
 		return late(ctx, err)

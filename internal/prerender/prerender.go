@@ -84,6 +84,7 @@ type Server struct {
 	keeper   *keeper
 	shells   *shells
 	slot     *browserSlot
+	lineage  *lineage
 	drainer  *web.Drainer
 	metrics  *metrics
 	health   health
@@ -103,7 +104,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		options: o, listener: listener, instance: rand.Text(),
-		shells: &shells{realm: client.NewRealm(o.Realms[0])}, slot: newBrowserSlot(), drainer: web.NewDrainer(),
+		shells: &shells{realm: client.NewRealm(o.Realms[0])}, slot: newBrowserSlot(), lineage: &lineage{running: map[*errand]bool{}}, drainer: web.NewDrainer(),
 	}
 	s.url, _ = wire.NormalizeURL(cmp.Or(o.URL, "http://"+listener.Addr().String()))
 	s.metrics = newMetrics(o.Registry, s)

@@ -50,9 +50,17 @@ func (s *Server) perform(t task) web.Handler {
 			// render is known here before the render starts.
 			s.keeper.tell(func(p *pool.Pool, now time.Time) []pool.Action { return p.Learn(now, sequence, token) })
 		}
+		e, err := s.lineage.begin(a)
+		if err != nil {
+			s.metrics.refused.WithLabelValues("cycle").Inc()
+			s.logRender(a, attempt{}, began, err)
+			return err
+		}
+		defer s.lineage.end(e)
+		a.task.Visit.Carry = e.carry
 		ctx, cancel := context.WithTimeoutCause(r.Context(), a.budget-min(answerMargin, a.budget/4), errBudget)
 		defer cancel()
-		done, err := s.render(ctx, a.task)
+		done, err := s.render(ctx, a.task, e.depth)
 		if err != nil {
 			s.logRender(a, attempt{}, began, err)
 			return err
@@ -65,12 +73,13 @@ func (s *Server) perform(t task) web.Handler {
 
 // render gives the task to pages until an outcome may be told: ready, or
 // something that the page itself decided on the current release. A command that
-// was started is told whatever came of it, and is not done again.
-func (s *Server) render(ctx context.Context, t page.Task) (attempt, error) {
+// was started is told whatever came of it, and is not done again. depth is how
+// many renders wait for it.
+func (s *Server) render(ctx context.Context, t page.Task, depth int) (attempt, error) {
 	visit := t.Visit
 	request := pool.Request{
 		Owner: pool.Owner{Affinity: visit.Affinity, AuthHash: authHash(visit.Auth)}, Priority: visit.Priority,
-		Pin: visit.Pin, Isolated: visit.Options.Mode == words.ModeIsolated,
+		Pin: visit.Pin, Isolated: visit.Options.Mode == words.ModeIsolated, Depth: depth,
 	}
 	request.Deadline, _ = ctx.Deadline()
 	skewed := false

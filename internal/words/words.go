@@ -161,6 +161,8 @@ type Visit struct {
 	Options RenderOptions
 	// RequestID names the visit in every log line and answer.
 	RequestID string
+	// Carry is the id that the page's own requests carry meanwhile, "" for none.
+	Carry string
 }
 
 // Status is the outcome of a render that the page itself decided.
