@@ -2,8 +2,15 @@
 // While a render's id is set, what the page asks of its own origin carries it:
 // a header for everything (Network.setExtraHTTPHeaders) would make requests to
 // other origins ask for permission first, and fail.
+// A page is frozen while it is idle and must not find out: applications fetch
+// their data again when somebody comes back to them, and here nobody left.
 (() => {
   const cfg = CONFIG, own = window.__rewarm;
+  for (const name of ['freeze', 'resume', 'visibilitychange', 'webkitvisibilitychange', 'blur', 'focus']) {
+    window.addEventListener(name, ev => {
+      if (ev.isTrusted && (ev.target === window || ev.target === document)) ev.stopImmediatePropagation();
+    }, true);
+  }
   if (window !== window.top || !own || !cfg.origins.includes(location.origin)) return;
   let id = '';
   Object.defineProperty(own, 'carry', { value: v => { id = v } });

@@ -115,12 +115,15 @@ type page struct {
 	since    time.Time // it is busy
 	lastUsed time.Time
 	warmedAt time.Time
-	uses     int
-	worn     Reason      // why it is to be replaced though its release is right
-	purpose  purpose     // what it was warmed for
-	pin      words.Token // with forPin: the token it must have
-	isolated bool        // closed after its one use
-	retiring Reason      // takes no more work, closed once idle
+	// idleSince is when it was warm or done; lastUsed may be what another page's was.
+	idleSince time.Time
+	uses      int
+	worn      Reason      // why it is to be replaced though its release is right
+	purpose   purpose     // what it was warmed for
+	pin       words.Token // with forPin: the token it must have
+	frozen    bool        // it rests
+	isolated  bool        // closed after its one use
+	retiring  Reason      // takes no more work, closed once idle
 }
 
 // purpose is what a page is warmed for; each has its own backoff, so that a
@@ -158,6 +161,8 @@ const (
 	Grant
 	// Refuse: tell request Request that there is no page for it in time.
 	Refuse
+	// Freeze: page Page is not needed for now; it may rest until it is granted.
+	Freeze
 )
 
 // Action is one thing to do. Actions are carried out in any order.
@@ -169,6 +174,7 @@ type Action struct {
 	Owner   Owner  // of a granted page
 	Reused  bool   // the granted page served this owner before
 	Evicted bool   // another owner's page was closed for this request
+	Frozen  bool   // the granted page rests; it has to be woken first
 	// Full says that a request was refused at once: the queue is full, or so
 	// long that its turn would come too late. RetryAfter estimates when it is not.
 	Full       bool
@@ -274,7 +280,8 @@ func (p *Pool) Warmed(now time.Time, id PageID, token words.Token) []Action {
 			lastUsed = old.lastUsed
 		}
 	}
-	pg.state, pg.token, pg.lastUsed, pg.warmedAt, pg.depth = idle, token, lastUsed, now, 0
+	pg.state, pg.token, pg.lastUsed, pg.depth = idle, token, lastUsed, 0
+	pg.warmedAt, pg.idleSince = now, now
 	p.backoff[pg.purpose] = backoff{}
 	return p.schedule(now)
 }
@@ -315,7 +322,7 @@ func (p *Pool) Done(now time.Time, id PageID, reusable bool) []Action {
 	}
 	p.learnPace(now.Sub(pg.since))
 	reserve := p.isReserve(pg)
-	pg.state, pg.lastUsed, pg.request, pg.depth = idle, now, 0, 0
+	pg.state, pg.lastUsed, pg.idleSince, pg.request, pg.depth = idle, now, now, 0, 0
 	pg.uses++
 	var actions []Action
 	switch {
@@ -392,6 +399,9 @@ func (p *Pool) NextTick(now time.Time) (at time.Time, ok bool) {
 			continue
 		}
 		sooner(p.wornAt(pg))
+		if pg.state == idle && !pg.frozen {
+			sooner(pg.idleSince.Add(restAfter))
+		}
 		if p.size > p.options.Min {
 			sooner(pg.lastUsed.Add(quiet))
 		}

@@ -34,6 +34,7 @@ type world struct {
 	answered map[pool.RequestID]bool
 	next     pool.RequestID
 	closes   map[pool.Reason]int
+	frozen   map[pool.PageID]bool
 	each     uint64 // what a page takes, in bytes
 	depth    int    // of the deepest request so far
 }
@@ -53,7 +54,7 @@ func newWorld(t *rapid.T) *world {
 		warming: map[pool.PageID]bool{}, open: map[pool.PageID]words.Token{}, owner: map[pool.PageID]pool.Owner{},
 		busy: map[pool.PageID]pool.RequestID{}, alone: map[pool.PageID]bool{}, closed: map[pool.PageID]bool{},
 		asked: map[pool.RequestID]pool.Request{}, answered: map[pool.RequestID]bool{},
-		closes: map[pool.Reason]int{}, each: rapid.SampledFrom([]uint64{30 << 20, 128 << 20}).Draw(t, "page"),
+		closes: map[pool.Reason]int{}, frozen: map[pool.PageID]bool{}, each: rapid.SampledFrom([]uint64{30 << 20, 128 << 20}).Draw(t, "page"),
 	}
 }
 
@@ -63,7 +64,7 @@ func (w *world) do(actions []pool.Action) {
 		case pool.Warm:
 			w.warming[a.Page] = true
 			n := len(w.open) + len(w.warming)
-			if limit := w.options.Memory; limit > 0 && n > w.options.Min+2*w.options.Surge+2*w.depth && uint64(n-2*w.depth)*w.each > limit {
+			if limit := w.options.Memory; limit > 0 && w.depth == 0 && n > w.options.Min+2*w.options.Surge && uint64(n)*w.each > limit {
 				w.t.Fatalf("%d pages of %d MB with a budget of %d MB", n, w.each>>20, limit>>20)
 			}
 		case pool.Close:
@@ -75,7 +76,16 @@ func (w *world) do(actions []pool.Action) {
 			delete(w.open, a.Page)
 			delete(w.warming, a.Page)
 		case pool.Grant:
+			if a.Frozen != w.frozen[a.Page] {
+				w.t.Fatalf("page %d was granted as frozen: %t, and is: %t", a.Page, a.Frozen, w.frozen[a.Page])
+			}
+			delete(w.frozen, a.Page)
 			w.grant(a)
+		case pool.Freeze:
+			if _, rendering := w.busy[a.Page]; rendering || w.warming[a.Page] || w.closed[a.Page] || w.frozen[a.Page] {
+				w.t.Fatalf("page %d was frozen though it is not at rest", a.Page)
+			}
+			w.frozen[a.Page] = true
 		case pool.Refuse:
 			w.answer(a.Request)
 		}
@@ -276,6 +286,11 @@ func TestModelConvergesAndLosesNothing(t *testing.T) {
 		for id := range w.asked {
 			if !w.answered[id] {
 				t.Fatalf("request %d was never answered", id)
+			}
+		}
+		for id := range w.open {
+			if !w.frozen[id] && w.options.MaxAge == 0 {
+				t.Fatalf("page %d costs something in the end", id)
 			}
 		}
 		if s := w.pool.Status(); s.Phase != words.PhaseFresh || s.Capacity != w.options.Min {

@@ -18,7 +18,26 @@ func (p *Pool) schedule(now time.Time) []Action {
 	actions := p.grant(now)
 	actions = append(actions, p.resize(now)...)
 	actions = append(actions, p.retire()...)
-	return append(actions, p.warm(now)...)
+	actions = append(actions, p.warm(now)...)
+	return append(actions, p.freeze(now)...)
+}
+
+// restAfter is how long a page is idle before it is frozen: longer than a host
+// takes to fetch ahead what it may need later, and than callers who come one
+// after another leave between them.
+const restAfter = 10 * time.Second
+
+// freeze lets pages rest that nobody needs: what animates or polls there costs
+// the pages that render.
+func (p *Pool) freeze(now time.Time) []Action {
+	var actions []Action
+	for _, pg := range p.sorted() {
+		if pg.state == idle && !pg.frozen && !now.Before(pg.idleSince.Add(restAfter)) {
+			pg.frozen = true
+			actions = append(actions, Action{Kind: Freeze, Page: pg.id})
+		}
+	}
+	return actions
 }
 
 // grant gives idle pages to waiting requests, the most urgent first.
@@ -32,8 +51,9 @@ func (p *Pool) grant(now time.Time) []Action {
 		reused := pg.owner == r.Owner && pg.uses > 0
 		pg.state, pg.owner, pg.request, pg.since, pg.isolated, pg.depth = busy, r.Owner, r.ID, now, r.Isolated, r.Depth
 		actions = append(actions, Action{
-			Kind: Grant, Page: pg.id, Request: r.ID, Owner: r.Owner, Reused: reused, Evicted: p.evicted[r.ID],
+			Kind: Grant, Page: pg.id, Request: r.ID, Owner: r.Owner, Reused: reused, Evicted: p.evicted[r.ID], Frozen: pg.frozen,
 		})
+		pg.frozen = false
 		p.dequeue(r.ID)
 	}
 	return actions

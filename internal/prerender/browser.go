@@ -30,6 +30,9 @@ type Page interface {
 	Probe(ctx context.Context) error
 	// Memory is what the page takes, in bytes; it may be asked during a render.
 	Memory(ctx context.Context) (uint64, error)
+	// Freeze lets the page rest until Thaw; it never waits.
+	Freeze()
+	Thaw(ctx context.Context) error
 	Reusable() bool
 	Gone() <-chan struct{}
 	Close() error

@@ -196,12 +196,20 @@ type fakePage struct {
 	closed  atomic.Bool
 	wedged  atomic.Bool
 	memory  atomic.Uint64
+	frozen  atomic.Bool
 }
 
 func (p *fakePage) Token() words.Token { return p.token }
 func (p *fakePage) Reusable() bool     { return true }
 func (p *fakePage) Memory(context.Context) (uint64, error) {
 	return p.memory.Load(), nil
+}
+
+func (p *fakePage) Freeze() { p.frozen.Store(true) }
+
+func (p *fakePage) Thaw(ctx context.Context) error {
+	p.frozen.Store(false)
+	return p.Probe(ctx)
 }
 
 func (p *fakePage) Gone() <-chan struct{} { return p.gone }

@@ -53,6 +53,11 @@ func (k *keeper) tell(event func(p *pool.Pool, now time.Time) []pool.Action) {
 				delete(k.waiting, a.Request)
 				answer <- a
 			}
+		case pool.Freeze:
+			// Here, and not by run, so that it never overtakes the next lease.
+			if idle, ok := k.pages[a.Page]; ok {
+				idle.Freeze()
+			}
 		default:
 			k.todo = append(k.todo, a)
 		}

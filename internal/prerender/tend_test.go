@@ -1,10 +1,16 @@
 package prerender
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/pool"
+	"github.com/rewarm/rewarm/internal/words"
 )
 
 // says reports whether the server's metrics have the line.
@@ -41,5 +47,45 @@ func TestGrownPageIsReplaced(t *testing.T) {
 	}
 	if n := w.starts.Load(); n != 1 {
 		t.Errorf("chrome was started %d times", n)
+	}
+}
+
+// A page that rests is woken before it renders, and is no less ready meanwhile.
+func TestFrozenPageIsWokenForItsRender(t *testing.T) {
+	w := newWorld(t, nil)
+	w.untilFresh(shell1)
+	w.server.keeper.tell(func(p *pool.Pool, now time.Time) []pool.Action { return p.Tick(now.Add(time.Minute)) })
+	frozen := func() (n int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, p := range w.pages {
+			if p.frozen.Load() && !p.closed.Load() {
+				n++
+			}
+		}
+		return n
+	}
+	if n := frozen(); n != 2 {
+		t.Fatalf("%d pages rest, want both", n)
+	}
+	if err := w.server.probeOne(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.set(func() {
+		whole := w.render
+		w.render = func(ctx context.Context, p *fakePage, visit words.Visit) (words.Capture, error) {
+			if p.frozen.Load() {
+				return words.Capture{}, errors.New("the page rests")
+			}
+			return whole(ctx, p, visit)
+		}
+	})
+	for range 3 {
+		if a := w.visit(nil); a.status != http.StatusCreated {
+			t.Fatalf("answer %d %s", a.status, a.body)
+		}
+	}
+	if n := frozen(); n != 1 {
+		t.Fatalf("%d pages rest, want the one that was not needed", n)
 	}
 }

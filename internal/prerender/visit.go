@@ -208,9 +208,9 @@ func (s *Server) lease(ctx context.Context, request pool.Request) (attempt, erro
 		return attempt{}, err
 	}
 	done := attempt{lease: leased, waited: time.Since(began)}
-	if leased.action.Reused {
+	if leased.action.Reused || leased.action.Frozen {
 		probing := time.Now()
-		if err := probe(ctx, leased); err != nil {
+		if err := wake(ctx, leased); err != nil {
 			leased.gone()
 			return attempt{}, err
 		}
@@ -219,12 +219,18 @@ func (s *Server) lease(ctx context.Context, request pool.Request) (attempt, erro
 	return done, nil
 }
 
-// probe asks a page that was used before for a sign of life: a script that
-// went on after its render was answered may hold the thread for ever.
-func probe(ctx context.Context, p Page) error {
+// wake thaws a page that rests, and asks one that was used before for a sign of
+// life: a script that went on after its render was answered may hold the thread
+// for ever.
+func wake(ctx context.Context, l *lease) error {
 	bounded, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return p.Probe(bounded)
+	if l.action.Frozen {
+		if err := l.Thaw(bounded); err != nil {
+			return err
+		}
+	}
+	return l.Probe(bounded)
 }
 
 func (s *Server) writeResult(w http.ResponseWriter, a ask, done attempt, began time.Time) {
