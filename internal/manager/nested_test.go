@@ -20,7 +20,7 @@ func TestF04_NestedVisitJoinsNoFlight(t *testing.T) {
 		for as, want := range map[string]int{
 			wire.Descendant(id, 1):                     422, // waits for itself
 			wire.Descendant(wire.Descendant(id, 1), 2): 422,
-			wire.Descendant("def", 1):                201, // is rendered beside it
+			wire.Descendant("def", 1):                  201, // is rendered beside it
 		} {
 			got, err := r.try(request.Context(), "POST", "/prerender-visit", visitBody(), wire.HeaderRequestID, as)
 			if err != nil || got.status != want {

@@ -19,17 +19,19 @@ func asking(w *world, needs map[string][]string) {
 	w.set(func() {
 		w.render = func(ctx context.Context, p *fakePage, visit words.Visit) (words.Capture, error) {
 			path := strings.TrimPrefix(visit.URL, w.realm.URL)
-			html := path
+			html := []string{path}
 			for _, part := range needs[path] {
 				a, err := w.ask(ctx, part, map[string]string{wire.HeaderRequestID: visit.Carry})
 				if err != nil {
 					return words.Capture{}, err
 				}
-				if html += fmt.Sprintf("(%d %s)", a.status, a.doc.Data.Attributes.HTML); a.status != http.StatusCreated {
-					html += a.body
+				shown := a.doc.Data.Attributes.HTML
+				if a.status != http.StatusCreated {
+					shown = a.body
 				}
+				html = append(html, fmt.Sprintf("(%d %s)", a.status, shown))
 			}
-			return words.Capture{Status: words.StatusReady, HTML: html, Token: p.token}, nil
+			return words.Capture{Status: words.StatusReady, HTML: strings.Join(html, ""), Token: p.token}, nil
 		}
 	})
 }
