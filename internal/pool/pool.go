@@ -131,7 +131,7 @@ type page struct {
 type purpose int
 
 const (
-	forStock   purpose = iota // to have Size pages
+	forStock   purpose = iota // to have as many as the size says
 	forRecycle                // to replace a page that is behind
 	forPin                    // for a request that needs one token
 	forRenewal                // to replace a page that is worn out
@@ -162,6 +162,7 @@ const (
 	// Refuse: tell request Request that there is no page for it in time.
 	Refuse
 	// Freeze: page Page is not needed for now; it may rest until it is granted.
+	// This is done before the pool is asked for anything else.
 	Freeze
 )
 

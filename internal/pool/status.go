@@ -114,7 +114,7 @@ func (p *Pool) phase(capacity, held int) (words.Phase, string) {
 // anyLeaving reports whether a page of an older release ends its last render.
 func (p *Pool) anyLeaving() bool {
 	for _, pg := range p.pages {
-		if pg.retiring == Outdated {
+		if pg.retiring != "" && p.behind(pg) {
 			return true
 		}
 	}

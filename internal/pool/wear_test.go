@@ -72,6 +72,24 @@ func TestWornPageFinishesItsRender(t *testing.T) {
 	}
 }
 
+// A page that goes for another reason is of its release all the same: a recycle
+// is not done while it renders.
+func TestW07_WornPageThatStillRendersIsNotFresh(t *testing.T) {
+	p := warmPool(t, 1)
+	old := kinds(submit(p, 1), pool.Grant)[0]
+	fresh := kinds(p.Weigh(t0, old, 1<<40), pool.Warm)
+	p.Warmed(t0, fresh[0], "r1")
+	p.Learn(t0, 2, "r2")
+	p.Warmed(t0, kinds(p.Permit(t0, "r2"), pool.Warm)[0], "r2")
+	if s := p.Status(); s.Phase != words.PhaseRecycling || s.Pages["r1"] != 1 {
+		t.Fatalf("status %+v while a page of r1 renders", s)
+	}
+	p.Done(t0, old, true)
+	if s := p.Status(); s.Phase != words.PhaseFresh || s.Pages["r2"] != 1 || len(s.Pages) != 1 {
+		t.Fatalf("status %+v in the end", s)
+	}
+}
+
 // Pages that may not move to the current release are not moved by their age:
 // what is warmed now would be of that release.
 func TestWornPagesWaitForTheRecycle(t *testing.T) {
