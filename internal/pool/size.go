@@ -15,8 +15,9 @@ const (
 	// warm-up costs what ten renders do, and crawlers pause for minutes.
 	quiet = 5 * time.Minute
 	// pageCost is what a page more is taken to need, in bytes: a renderer
-	// process of its own with a large application in it. What it really takes is
-	// in the next measurement.
+	// process of its own, of which one with a small host in it takes 25 MB, and
+	// its part of the graphics process, half of that; times three for a large
+	// application. What it really takes is in the next measurement.
 	pageCost = 128 << 20
 )
 
