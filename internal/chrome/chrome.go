@@ -118,7 +118,10 @@ func flags(o Options, profile string, sandbox bool) []string {
 		// nobody loaded; pages prerendered or translated are not asked for; nor are
 		// the renderers that a full browser keeps behind each window's address bar.
 		"--disable-features=BackForwardCache,Translate,OptimizationHints,MediaRouter,AcceptCHFrame,Prerender2," +
-			"WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,PreloadTopChromeWebUI",
+			"WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,PreloadTopChromeWebUI," +
+			// A document that we fulfil has no address, so its requests to this
+			// machine would be refused as from the public network.
+			"LocalNetworkAccessChecks",
 		// A container's /dev/shm of 64 MB makes renderers crash.
 		"--disable-dev-shm-usage",
 		"--webrtc-ip-handling-policy=disable_non_proxied_udp",

@@ -6,14 +6,20 @@ import (
 	"strings"
 
 	cdpage "github.com/chromedp/cdproto/page"
+
+	"github.com/rewarm/rewarm/internal/wire"
 )
 
 // The instrumentation: one script, in the order of its parts.
 var (
+	//go:embed inject/rest.js
+	restJS string
 	//go:embed inject/say.js
 	sayJS string
 	//go:embed inject/quiet.js
 	quietJS string
+	//go:embed inject/carry.js
+	carryJS string
 	//go:embed inject/capture.js
 	captureJS string
 	//go:embed inject/io.js
@@ -31,13 +37,14 @@ func (p *Page) initScript() cdpage.AddScriptToEvaluateOnNewDocumentParams {
 	cfg := struct {
 		Origins []string `json:"origins"`
 		Auth    string   `json:"auth"`
-	}{Origins: []string{}, Auth: p.auth}
+		Header  string   `json:"header"` // that names a render
+	}{Origins: []string{}, Auth: p.auth, Header: wire.HeaderRequestID}
 	for _, r := range p.realms {
 		cfg.Origins = append(cfg.Origins, origin(r))
 	}
 	raw, _ := json.Marshal(cfg) // strings always marshal
 	source := strings.Join([]string{
-		"(() => {\nconst cfg = " + string(raw) + ";", sayJS, quietJS, captureJS, ioJS, "})();",
+		"(() => {\nconst cfg = " + string(raw) + ";", restJS, sayJS, quietJS, carryJS, captureJS, ioJS, "})();",
 	}, "\n")
 	return cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: source}
 }

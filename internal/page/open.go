@@ -111,7 +111,6 @@ func (p *Page) setUp(ctx context.Context) error {
 		chrome.Command{Method: runtime.CommandEnable},
 		chrome.Command{Method: runtime.CommandAddBinding, Params: runtime.AddBindingParams{Name: binding}},
 		chrome.Command{Method: cdpage.CommandAddScriptToEvaluateOnNewDocument, Params: p.initScript()},
-		chrome.Command{Method: cdpage.CommandAddScriptToEvaluateOnNewDocument, Params: p.carryScript()},
 	)
 }
 

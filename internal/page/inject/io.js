@@ -32,6 +32,7 @@ const io = {
     return 'ok';
   },
   expect(selector) { expect(selector); say('m') },
+  carry(id) { carried = id },
   // capture gives a promise when quiet has to be proved; null is no proof.
   capture(quiet, realms, limit, wanted) {
     take(observer.takeRecords());
