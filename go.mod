@@ -3,6 +3,7 @@ module github.com/rewarm/rewarm
 go 1.26.8
 
 require (
+	code.dny.dev/ssrf v0.3.0
 	github.com/alecthomas/kong v1.17.0
 	github.com/alecthomas/kong-yaml v0.2.0
 	github.com/chromedp/cdproto v0.159.2

@@ -50,7 +50,7 @@ func (c ownChrome) Ping(ctx context.Context) error {
 
 // chromeLauncher finds Chrome now, so that its absence is a start-up error, and
 // removes what a killed run left in dir.
-func chromeLauncher(path, dir string, log *slog.Logger) (func(ctx context.Context) (prerender.Browser, error), error) {
+func chromeLauncher(path, dir string, log *slog.Logger) (func(ctx context.Context, proxy string) (prerender.Browser, error), error) {
 	found, err := chrome.Find(path)
 	if err != nil {
 		return nil, err
@@ -58,8 +58,8 @@ func chromeLauncher(path, dir string, log *slog.Logger) (func(ctx context.Contex
 	if err := chrome.RemoveLeftovers(dir); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) (prerender.Browser, error) {
-		started, err := chrome.Start(ctx, chrome.Options{Path: found, DataDir: dir, Log: log})
+	return func(ctx context.Context, proxy string) (prerender.Browser, error) {
+		started, err := chrome.Start(ctx, chrome.Options{Path: found, DataDir: dir, Log: log, Proxy: proxy})
 		if err != nil {
 			return nil, err
 		}

@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/bus"
 	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/egress"
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/ledger"
 	"github.com/rewarm/rewarm/internal/machine"
@@ -78,6 +80,11 @@ type PrerenderOptions struct {
 	Chrome     string
 	Pool       pool.Options
 	Settings   prerender.Options // times and bounds; the rest is filled in
+
+	// AllowOrigins are what pages may reach beside the realms and public
+	// addresses; Forbidden is what they may not even so, as host:port.
+	AllowOrigins []string
+	Forbidden    []string
 }
 
 // RunPrerender runs a prerender server until ctx ends.
@@ -100,16 +107,30 @@ func newPrerender(fleet Fleet, o PrerenderOptions, teardown *stack) (*prerender.
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "prerender-server: no Chrome")
 	}
+	var proxy *egress.Proxy // there when the server runs, which is when it launches
 	settings := o.Settings
 	settings.Addr, settings.URL, settings.Realms, settings.Guard = o.Addr, o.URL, o.Realms, fleet.Guard
-	settings.Pool, settings.Launch, settings.Log, settings.Registry = o.Pool, launch, fleet.Log, observe.NewRegistry()
+	settings.Pool, settings.Log, settings.Registry = o.Pool, fleet.Log, observe.NewRegistry()
+	settings.Launch = func(ctx context.Context) (prerender.Browser, error) { return launch(ctx, proxy.URL()) }
 	// Half: pages differ, a page that a page's data asks for is not in the
 	// budget, and over the limit the system kills.
 	settings.Pool.Memory = machine.MemoryLimit(os.DirFS("/")) / 2
 	if o.ManagerURL != "" {
 		settings.Manager = client.NewManager(o.ManagerURL, fleet.secret())
 	}
-	return prerender.New(settings)
+	server, err := prerender.New(settings)
+	if err != nil {
+		return nil, err
+	}
+	proxy, err = startEgress(egress.Options{
+		Realms: o.Realms, AllowOrigins: o.AllowOrigins,
+		Fleet:      slices.Concat([]string{server.Addr().String()}, addresses(slices.Concat(fleet.NATS, []string{o.URL, o.ManagerURL})...), o.Forbidden),
+		Registerer: settings.Registry, Log: fleet.Log.With("role", "prerender-server"),
+	}, teardown)
+	if err != nil {
+		return nil, err
+	}
+	return server, nil
 }
 
 // RealmOptions are a realm server's own.

@@ -23,6 +23,7 @@ type UpOptions struct {
 	RealmURL      string // public base URL; default http://<bound address>
 	ManagerAddr   string
 	PrerenderAddr string
+	AllowOrigins  []string
 	Pages         int // at the most
 	MinPages      int // in quiet times; 0: Pages
 	Chrome        string
@@ -74,6 +75,7 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	up.prerender, err = newPrerender(fleet, PrerenderOptions{
 		Addr: o.PrerenderAddr, ManagerURL: managerURL, Realms: []string{up.realm.URL()}, Chrome: o.Chrome,
 		Pool: pool.Options{Size: o.Pages, Min: o.MinPages}, Settings: o.Prerender,
+		AllowOrigins: o.AllowOrigins, Forbidden: []string{up.manager.Addr().String()},
 	}, &up.teardown)
 	if err != nil {
 		return nil, err

@@ -25,6 +25,9 @@ type Options struct {
 	// of its own; the profile is removed at the end.
 	DataDir string
 	Log     *slog.Logger // default: discarded
+	// Proxy is the URL of the proxy that all traffic goes through, with no
+	// exception and no other way when it is gone; empty: none.
+	Proxy string
 	// ExtraFlags are appended to the command line.
 	ExtraFlags []string
 	// Wrap, when set, stands between the connection and the pipes; fault
@@ -124,7 +127,18 @@ func flags(o Options, profile string, sandbox bool) []string {
 			"LocalNetworkAccessChecks",
 		// A container's /dev/shm of 64 MB makes renderers crash.
 		"--disable-dev-shm-usage",
+		// The first is Chrome's spelling, the second that of its headless shell;
+		// each knows its own alone, and lets WebRTC past the proxy without it.
 		"--webrtc-ip-handling-policy=disable_non_proxied_udp",
+		"--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+	}
+	if o.Proxy != "" {
+		list = append(list, "--proxy-server="+o.Proxy,
+			// Without it Chrome goes to loopback and link-local addresses by itself.
+			"--proxy-bypass-list=<-loopback>",
+			// Names are the proxy's to resolve: what would still dial by itself
+			// finds none, and a page tells nobody anything by asking for one.
+			"--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1")
 	}
 	if !sandbox {
 		list = append(list, "--no-sandbox")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/egress"
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/page"
 	"github.com/rewarm/rewarm/internal/wire"
@@ -28,6 +29,8 @@ type document struct {
 	shell words.Shell
 }
 
+func (d document) origin() string { return d.url.Scheme + "://" + d.url.Host }
+
 // alone renders without a fleet: the document is fetched once, and a Chrome
 // that lives for this one render makes a page of its bytes.
 func (c *renderCommand) alone(r *run) (rendered, error) {
@@ -41,7 +44,9 @@ func (c *renderCommand) alone(r *run) (rendered, error) {
 	if err != nil {
 		return rendered{}, err
 	}
-	result, err := renderOnce(ctx, path, doc, c.task(doc.url))
+	result, err := renderOnce(ctx, path, doc, c.task(doc.url), egress.Options{
+		Realms: []string{doc.origin()}, AllowOrigins: c.AllowOrigin, Log: r.log,
+	})
 	return rendered{visit: wire.VisitResult{Capture: result.Capture}, data: result.Data}, err
 }
 
@@ -116,26 +121,34 @@ func documentHeaders(h http.Header) map[string]string {
 	return kept
 }
 
-// renderOnce does one task in a Chrome that has ended, with all it wrote, when
-// it returns.
-func renderOnce(ctx context.Context, path string, doc document, t page.Task) (result page.Result, err error) {
+// renderOnce does one task in a Chrome that has ended, with its way out and all
+// it wrote, when it returns. The page reaches what it would in a fleet whose
+// realm it is: what it loads is not the user's command.
+func renderOnce(ctx context.Context, path string, doc document, t page.Task, o egress.Options) (result page.Result, err error) {
 	dir, err := os.MkdirTemp("", "rewarm-render-")
 	if err != nil {
 		return result, fmt.Errorf("making a directory for chrome: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	browser, err := chrome.Start(ctx, chrome.Options{Path: path, DataDir: dir})
+	proxy, err := egress.New(o)
+	if err != nil {
+		return result, err
+	}
+	var serving sync.WaitGroup
+	proxying, stop := context.WithCancel(context.WithoutCancel(ctx))
+	serving.Go(func() { _ = proxy.Run(proxying) }) // ends when it is stopped
+	defer func() {
+		stop()
+		serving.Wait()
+	}()
+	browser, err := chrome.Start(ctx, chrome.Options{Path: path, DataDir: dir, Proxy: proxy.URL()})
 	if err != nil {
 		return result, err
 	}
 	pages := page.NewBrowser(browser)
-	var serving sync.WaitGroup
 	serving.Go(func() { _ = pages.Run(context.WithoutCancel(ctx)) }) // ends with the browser
-	defer func() {
-		err = errors.Join(err, browser.Close())
-		serving.Wait()
-	}()
-	opened, err := pages.Open(ctx, page.OpenOptions{Shell: doc.shell, Realms: []string{doc.url.Scheme + "://" + doc.url.Host}})
+	defer func() { err = errors.Join(err, browser.Close()) }()
+	opened, err := pages.Open(ctx, page.OpenOptions{Shell: doc.shell, Realms: []string{doc.origin()}})
 	if err != nil {
 		return result, err
 	}

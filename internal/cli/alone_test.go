@@ -115,6 +115,7 @@ func TestRenderAloneSaysWhatIsWrong(t *testing.T) {
 		{1, "cannot be reached", []string{"http://127.0.0.1:1/"}},
 		{2, "is no http or https URL", []string{"ftp://127.0.0.1/"}},
 		{2, "is no http or https URL", []string{"file:///etc/passwd"}},
+		{2, "--allow-origin", []string{site.URL, "--allow-origin", "127.0.0.1:3000"}},
 		{1, "no Chrome found", []string{site.URL, "--chrome", "/none"}},
 		{1, "the page is error: page: Error: boom", []string{site.URL + "/throws"}},
 		{1, "the page is partial: timeout", []string{site.URL + "/never", "--timeout", "4s"}},
@@ -127,6 +128,31 @@ func TestRenderAloneSaysWhatIsWrong(t *testing.T) {
 	}
 	if raw, err := os.ReadFile(file); err != nil || string(raw) != "kept" {
 		t.Errorf("a failed render replaced the file: %q, %v", raw, err)
+	}
+}
+
+// A page on this machine reaches its own origin. That it needs another is said
+// with what to do, and the page is rendered without it.
+func TestF13_RenderAloneReachesNoOtherPrivateOriginUnasked(t *testing.T) {
+	asked := 0
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		_, _ = io.WriteString(w, "from the API")
+	}))
+	defer api.Close()
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, `<!doctype html><p id="app"></p><script>prerenderReady = false;
+fetch('`+api.URL+`').then(r => r.text(), () => 'alone').then(text => { app.textContent = text; prerenderReady = true })</script>`)
+	}))
+	defer site.Close()
+	code, out, said := runRender(t, site.URL, "--format", "text")
+	if code != 0 || out != "alone\n" || asked != 0 || !strings.Contains(said, api.Listener.Addr().String()) || !strings.Contains(said, "--allow-origin") {
+		t.Errorf("exit %d, %q, %s; the API was asked %d times", code, out, said, asked)
+	}
+	if code, out, said = runRender(t, site.URL, "--format", "text", "--allow-origin", api.URL); code != 0 || out != "from the API\n" || said != "" {
+		t.Errorf("exit %d, %q, %s", code, out, said)
 	}
 }
 

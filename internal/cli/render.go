@@ -28,6 +28,8 @@ type renderCommand struct {
 	Timeout time.Duration `help:"The longest to wait." default:"60s"`
 	Chrome  string        `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
 	Secret  string        `help:"Fleet secret." placeholder:"S"`
+
+	AllowOrigin []string `help:"Without --via: origin that the page may reach though its address is private, its API on this machine for example. Of private addresses it otherwise reaches its own origin alone." placeholder:"http://127.0.0.1:3000"`
 }
 
 // rendered is what came of a render, whoever did it.

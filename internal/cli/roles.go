@@ -98,6 +98,8 @@ type prerenderCommand struct {
 	MinPages   int      `help:"Pages kept warm in quiet times; default: as many as --pages." env:"REWARM_MIN_PAGES,PRERENDER_PAGE_POOL_MIN" placeholder:"N"`
 	Chrome     string   `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
 
+	AllowOrigin []string `help:"Origin that pages may reach though its address is private, an API in the same network for example. Of private addresses they otherwise reach the realms' alone." placeholder:"http://10.0.0.7:3000"`
+
 	HeartbeatInterval milliseconds `hidden:"" default:"10000" env:"PRERENDER_HEARTBEAT_INTERVAL_MS"`
 	RenderTimeout     milliseconds `hidden:"" default:"60000" env:"RENDER_TIMEOUT_MS"`
 	StandbyTimeout    milliseconds `hidden:"" default:"30000" env:"PRERENDER_STANDBY_TIMEOUT_MS"`
@@ -121,7 +123,7 @@ func (c *prerenderCommand) Run(r *run) error {
 		return err
 	}
 	return app.RunPrerender(r.ctx, fleet, app.PrerenderOptions{
-		Addr: c.Addr, URL: c.URL, ManagerURL: c.ManagerURL, Realms: c.RealmURL, Chrome: c.Chrome,
+		Addr: c.Addr, URL: c.URL, ManagerURL: c.ManagerURL, Realms: c.RealmURL, AllowOrigins: c.AllowOrigin, Chrome: c.Chrome,
 		Pool: pool.Options{Size: c.Pages, Min: c.MinPages, PerOwner: c.AffinityTabMax},
 		Settings: prerender.Options{
 			WarmTimeout:       c.StandbyTimeout.duration(),

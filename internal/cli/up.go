@@ -17,6 +17,7 @@ type upCommand struct {
 	RealmURL      string        `name:"realm-url" help:"Base URL that visitors use, when it is not the address." placeholder:"URL"`
 	ManagerAddr   string        `help:"Where the manager listens." default:"127.0.0.1:4222"`
 	PrerenderAddr string        `help:"Where the prerender server listens." default:"127.0.0.1:4221"`
+	AllowOrigin   []string      `help:"Origin that pages may reach though its address is private, an API on this machine for example. Of private addresses they otherwise reach the realm's alone." placeholder:"http://127.0.0.1:3000"`
 	Pages         int           `help:"Pages kept warm, at the most." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
 	MinPages      int           `help:"Pages kept warm in quiet times; default: as many as --pages." env:"REWARM_MIN_PAGES,PRERENDER_PAGE_POOL_MIN" placeholder:"N"`
 	Chrome        string        `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
@@ -63,7 +64,7 @@ func (c *upCommand) Run(r *run) error {
 	}
 	o := app.UpOptions{
 		Host: dir, HostURL: hostURL, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
-		Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
+		AllowOrigins: c.AllowOrigin, Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
 		Prerender: prerender.Options{DrainMin: time.Millisecond},
 	}
 	if o.Host == "" && o.HostURL == "" {

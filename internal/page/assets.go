@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/html"
+
+	"github.com/rewarm/rewarm/internal/egress"
 )
 
 // assets are the scripts and styles that a shell names.
@@ -57,6 +59,9 @@ func (a *assets) add(base *url.URL, ref, kind string) {
 	u, err := base.Parse(strings.TrimSpace(ref))
 	if ref == "" || err != nil || u.Host == "" {
 		return
+	}
+	if egress.Collects(u.Hostname()) && !a.origins[origin(u.String())] {
+		return // it is refused on purpose, and no part of the application
 	}
 	u.Fragment = ""
 	a.named[u.String()] = kind

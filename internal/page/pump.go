@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 
 	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/egress"
+	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -59,7 +62,7 @@ func (p *Page) handleEvents(ctx context.Context) {
 		case cdpage.FrameNavigated.Method:
 			var e cdpage.EventFrameNavigated
 			if ev.Decode(&e) == nil && e.Frame.ParentID == "" {
-				p.state.committed(string(e.Frame.LoaderID), e.Frame.UnreachableURL, now)
+				p.state.committed(string(e.Frame.LoaderID), e.Frame.URL, e.Frame.UnreachableURL, now)
 			}
 		case cdpage.LoadEventFired.Method:
 			p.state.loaded(now)
@@ -152,6 +155,10 @@ func (p *Page) answered(e *network.EventResponseReceived, now time.Time) {
 	s := &p.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, refused := e.Response.Headers[wire.HeaderRefused]; refused && string(e.FrameID) == string(p.target) && e.Type == network.ResourceTypeDocument {
+		// The proxy's words are no more the page than the browser's own are.
+		s.turnedAway, s.docFailed = string(e.LoaderID), "refused: its address is not one that pages may reach"
+	}
 	if s.machine != nil {
 		s.machine.Answered(string(e.RequestID), now)
 	}
@@ -159,6 +166,10 @@ func (p *Page) answered(e *network.EventResponseReceived, now time.Time) {
 	code := e.Type == network.ResourceTypeScript || e.Type == network.ResourceTypeStylesheet
 	html := code && strings.HasPrefix(e.Response.MimeType, "text/html")
 	if !known || e.Response.Status < 400 && !html {
+		return
+	}
+	if p.onlyCounts(a.url) {
+		delete(s.requests, string(e.RequestID))
 		return
 	}
 	why := ""
@@ -212,7 +223,14 @@ func (p *Page) lost(e *network.EventLoadingFailed, now time.Time) {
 	if kind := p.assets.named[bare]; kind != "" && s.standby && s.missing == "" {
 		s.missing = kind + " " + a.url + ": " + e.ErrorText
 	}
-	if !e.Canceled && !strings.HasPrefix(e.ErrorText, blockedText) {
+	if !e.Canceled && !strings.HasPrefix(e.ErrorText, blockedText) && !p.onlyCounts(a.url) {
 		s.fails(words.FailedRequest{URL: a.url, Type: string(e.Type), Error: e.ErrorText})
 	}
+}
+
+// onlyCounts is whether a URL is that of a visit counter, which the proxy
+// refuses on purpose: that is no failure of the page.
+func (p *Page) onlyCounts(at string) bool {
+	u, err := url.Parse(at)
+	return err == nil && egress.Collects(u.Hostname()) && !p.assets.origins[origin(at)]
 }

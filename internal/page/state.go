@@ -48,6 +48,8 @@ type state struct {
 	shot      *captured // what came with a ready or a proof; void once anything changes
 	isReady   bool      // #standby-ready is there
 	isFailing bool      // the transition was rejected
+
+	turnedAway string // the loader of a document that the proxy answered itself
 }
 
 type asked struct {
@@ -149,10 +151,13 @@ func (s *state) phases(now time.Time) settle.Phases {
 }
 
 // committed says that the main frame has a new document.
-func (s *state) committed(loader, unreachable string, now time.Time) {
+func (s *state) committed(loader, at, unreachable string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	why := s.docFailed
+	if loader != "" && loader == s.turnedAway {
+		unreachable = at
+	}
 	s.attested = s.fulfilled[loader] && unreachable == ""
 	s.fulfilled = map[string]bool{}
 	s.begun, s.epoch, s.blank = true, 0, false

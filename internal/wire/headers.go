@@ -23,6 +23,8 @@ const (
 	HeaderShellHash = "X-Boxel-Prerender-Host-Shell-Hash"
 	// HeaderRelease is "<sequence> <token>" of the current release.
 	HeaderRelease = "X-Rewarm-Release"
+	// HeaderRefused is on what the egress proxy answers itself: why.
+	HeaderRefused = "X-Rewarm-Refused"
 	// HeaderDocumentShell is the token of the shell in an HTML answer of the realm server.
 	HeaderDocumentShell = "X-Boxel-Host-Shell-Hash"
 	HeaderBudget        = "X-Rewarm-Budget-Ms"
