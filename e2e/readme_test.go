@@ -76,6 +76,8 @@ func (r *reader) run(line string) {
 		r.output("bin/rewarm rollout status --wait --timeout 2m")
 	case strings.HasPrefix(line, "curl "):
 		r.until(line, "release v1")
+	case strings.HasPrefix(line, "bin/rewarm render ") && strings.Contains(line, " -o "):
+		r.output(line)
 	case strings.HasPrefix(line, "bin/rewarm render "):
 		r.until(line, "release v2")
 	case strings.HasPrefix(line, "bin/rewarm rollout status"):

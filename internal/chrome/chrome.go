@@ -122,8 +122,9 @@ func flags(o Options, profile string, sandbox bool) []string {
 		// the renderers that a full browser keeps behind each window's address bar.
 		"--disable-features=BackForwardCache,Translate,OptimizationHints,MediaRouter,AcceptCHFrame,Prerender2," +
 			"WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,PreloadTopChromeWebUI," +
-			// A document that we fulfil has no address, so its requests to this
-			// machine would be refused as from the public network.
+			// A document that is fulfilled comes from no address, so what it asks
+			// of a private one would wait for a permission: which addresses may be
+			// reached is the proxy's to say.
 			"LocalNetworkAccessChecks",
 		// A container's /dev/shm of 64 MB makes renderers crash.
 		"--disable-dev-shm-usage",

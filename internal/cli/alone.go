@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
@@ -33,35 +34,39 @@ func (d document) origin() string { return d.url.Scheme + "://" + d.url.Host }
 
 // alone renders without a fleet: the document is fetched once, and a Chrome
 // that lives for this one render makes a page of its bytes.
-func (c *renderCommand) alone(r *run) (rendered, error) {
+func (c *renderCommand) alone(ctx context.Context, log *slog.Logger, o words.RenderOptions) (rendered, error) {
 	path, err := chrome.Find(c.Chrome)
 	if err != nil {
 		return rendered{}, fault.Wrap(fault.Internal, err, "cannot render without Chrome")
 	}
-	ctx, cancel := context.WithTimeoutCause(r.ctx, c.Timeout, fmt.Errorf("not done within --timeout %s: %w", c.Timeout, context.DeadlineExceeded))
-	defer cancel()
+	began := time.Now()
 	doc, err := fetchDocument(ctx, c.URL)
 	if err != nil {
 		return rendered{}, err
 	}
-	result, err := renderOnce(ctx, path, doc, c.task(doc.url), egress.Options{
-		Realms: []string{doc.origin()}, AllowOrigins: c.AllowOrigin, Log: r.log,
-	})
-	return rendered{visit: wire.VisitResult{Capture: result.Capture}, data: result.Data}, err
-}
-
-func (c *renderCommand) task(target *url.URL) page.Task {
-	t := page.Task{Visit: words.Visit{URL: target.String(), Options: words.RenderOptions{
-		// As long as the command may take; the context bounds it.
-		TimeoutMs: int(c.Timeout / time.Millisecond), Mode: words.Mode(c.Mode),
-	}}}
-	switch c.Format {
-	case "png":
-		t.Kind = page.Screenshot
-	case "pdf":
-		t.Kind = page.PDF
+	task := page.Task{Visit: words.Visit{URL: doc.url.String(), Options: o}}
+	switch {
+	case c.Format == "pdf":
+		task.Kind = page.PDF
+	case c.isPicture():
+		task.Kind = page.Screenshot
 	}
-	return t
+	result, launch, err := renderOnce(ctx, path, doc, task, egress.Options{
+		Realms: []string{doc.origin()}, AllowOrigins: c.AllowOrigin, Log: log,
+	})
+	if refused, ok := errors.AsType[*page.OptionsError](err); ok {
+		return rendered{}, fault.Wrap(fault.Usage, err, "%s", refused)
+	}
+	total, token := time.Since(began), result.Token
+	return rendered{
+		visit: wire.VisitResult{Capture: result.Capture, Meta: wire.ResultMeta{Diagnostics: result.Report.Diagnostics(result.SettledBy)}},
+		meta: &wire.Meta{
+			Timing: wire.Timing{LaunchMs: launch.Milliseconds(), RenderMs: result.Report.Total().Milliseconds(), TotalMs: total.Milliseconds()},
+			// What was fetched a moment ago is the newest there is.
+			HostShell: wire.HostShellMeta{Rendered: token, Desired: doc.shell.Token, Fresh: token == doc.shell.Token},
+		},
+		data: result.Data,
+	}, err
 }
 
 // fetchDocument fetches the document with a plain client, as a crawler without
@@ -123,16 +128,18 @@ func documentHeaders(h http.Header) map[string]string {
 
 // renderOnce does one task in a Chrome that has ended, with its way out and all
 // it wrote, when it returns. The page reaches what it would in a fleet whose
-// realm it is: what it loads is not the user's command.
-func renderOnce(ctx context.Context, path string, doc document, t page.Task, o egress.Options) (result page.Result, err error) {
+// realm it is: what it loads is not the user's command. launch is how long it
+// took until there was a page.
+func renderOnce(ctx context.Context, path string, doc document, t page.Task, o egress.Options) (result page.Result, launch time.Duration, err error) {
+	began := time.Now()
 	dir, err := os.MkdirTemp("", "rewarm-render-")
 	if err != nil {
-		return result, fmt.Errorf("making a directory for chrome: %w", err)
+		return result, 0, fmt.Errorf("making a directory for chrome: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	proxy, err := egress.New(o)
 	if err != nil {
-		return result, err
+		return result, 0, err
 	}
 	var serving sync.WaitGroup
 	proxying, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -143,15 +150,17 @@ func renderOnce(ctx context.Context, path string, doc document, t page.Task, o e
 	}()
 	browser, err := chrome.Start(ctx, chrome.Options{Path: path, DataDir: dir, Proxy: proxy.URL()})
 	if err != nil {
-		return result, err
+		return result, 0, err
 	}
 	pages := page.NewBrowser(browser)
 	serving.Go(func() { _ = pages.Run(context.WithoutCancel(ctx)) }) // ends with the browser
 	defer func() { err = errors.Join(err, browser.Close()) }()
 	opened, err := pages.Open(ctx, page.OpenOptions{Shell: doc.shell, Realms: []string{doc.origin()}})
 	if err != nil {
-		return result, err
+		return result, 0, err
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
-	return opened.Do(ctx, t)
+	launch = time.Since(began)
+	result, err = opened.Do(ctx, t)
+	return result, launch, err
 }

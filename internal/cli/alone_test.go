@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
 )
 
 const aloneHTML = `<!doctype html><title>alone</title><div id="app"></div><script>
@@ -85,16 +86,57 @@ func TestRenderAlone(t *testing.T) {
 
 func TestRenderAlonePictures(t *testing.T) {
 	site, _ := aloneSite(t)
-	code, out, said := runRender(t, site.URL, "--format", "png")
-	if _, err := png.Decode(strings.NewReader(out)); err != nil || code != 0 {
-		t.Errorf("exit %d, %v, %s", code, err, said)
+	code, out, said := runRender(t, site.URL, "--format", "png", "--viewport", "400x300")
+	if size, err := png.DecodeConfig(strings.NewReader(out)); err != nil || code != 0 || size.Width != 400 || size.Height != 300 {
+		t.Errorf("exit %d, %v, %v, %s", code, size, err, said)
 	}
-	file := filepath.Join(t.TempDir(), "page.pdf")
-	if code, out, said = runRender(t, site.URL, "--format", "pdf", "-o", file); code != 0 || out != "" {
-		t.Errorf("exit %d, %q, %s", code, out, said)
+	for name, c := range map[string]struct {
+		begins string
+		args   []string
+	}{
+		"page.pdf":  {"%PDF-", nil},
+		"page.PNG":  {"\x89PNG", []string{"--element", "#app"}},
+		"page.jpg":  {"\xff\xd8\xff", []string{"--full-page"}},
+		"page.webp": {"RIFF", nil},
+		"page.txt":  {"hello from /\n", nil},
+		"page.json": {"{\n", nil},
+		"page.htm":  {"<!DOCTYPE html>", nil},
+		"page":      {"<!DOCTYPE html>", nil},
+		"page.xyz":  {"\x89PNG", []string{"--format", "png"}},
+	} {
+		file := filepath.Join(t.TempDir(), name)
+		code, out, said := runRender(t, append([]string{site.URL + "/", "-o", file}, c.args...)...)
+		raw, err := os.ReadFile(file)
+		if code != 0 || out != "" || err != nil || !strings.HasPrefix(string(raw), c.begins) {
+			t.Errorf("%s: exit %d, %q, %s, %v, %.20q", name, code, out, said, err, raw)
+		}
 	}
-	if raw, err := os.ReadFile(file); err != nil || !bytes.HasPrefix(raw, []byte("%PDF-")) {
-		t.Errorf("%v, %.20q", err, raw)
+}
+
+func TestRenderAloneTellsAllThatIsKnown(t *testing.T) {
+	site, _ := aloneSite(t)
+	code, out, said := runRender(t, site.URL+"/a", "--json", "--wait-for", "#app", "--block", "image", "--block", "*/ads/*")
+	var doc wire.Document[wire.VisitResult]
+	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != 0 || doc.Meta == nil || doc.Data.Attributes.Meta.Diagnostics == nil {
+		t.Fatalf("exit %d, %v, %s, %s", code, err, out, said)
+	}
+	meta, diagnostics := doc.Meta, doc.Data.Attributes.Meta.Diagnostics
+	if meta.HostShell.Rendered != words.TokenOf([]byte(aloneHTML)) || !meta.HostShell.Fresh || meta.Timing.TotalMs < meta.Timing.LaunchMs {
+		t.Errorf("%+v", meta)
+	}
+	if diagnostics.Mode != words.ModeNavigate || diagnostics.SettledBy != words.SettledBySelector {
+		t.Errorf("%+v", diagnostics)
+	}
+}
+
+// A page that was not ready in time is written, and is no success.
+func TestRenderOfAPartWritesItAndFails(t *testing.T) {
+	site, _ := aloneSite(t)
+	file := filepath.Join(t.TempDir(), "page.html")
+	code, _, said := runRender(t, site.URL+"/never", "--timeout", "4s", "-o", file)
+	raw, err := os.ReadFile(file)
+	if code != 1 || err != nil || !strings.Contains(string(raw), "wait") || !strings.Contains(said, "the page had not settled when its budget ended") {
+		t.Errorf("exit %d, %s, %v, %s", code, said, err, raw)
 	}
 }
 
@@ -119,7 +161,16 @@ func TestRenderAloneSaysWhatIsWrong(t *testing.T) {
 		{1, "no Chrome found", []string{site.URL, "--chrome", "/none"}},
 		{1, "the page is error: page: Error: boom", []string{site.URL + "/throws"}},
 		{1, "the page is partial: timeout", []string{site.URL + "/never", "--timeout", "4s"}},
-		{2, "a fleet renders no PDF", []string{site.URL, "--via", "http://127.0.0.1:1", "--format", "pdf"}},
+		{1, "the page is error: page: no element matches \"#none\"", []string{site.URL, "--format", "png", "--element", "#none"}},
+		{2, "\"a >> b\" is no CSS selector", []string{site.URL, "--format", "png", "--element", "a >> b"}},
+		{2, "--format gif is none of html, text, json, png, jpeg, webp, pdf", []string{site.URL, "--format", "gif"}},
+		{2, "are for pictures (png, jpeg, webp), not for pdf", []string{site.URL, "-o", "x.pdf", "--element", "p"}},
+		{2, "are for pictures", []string{site.URL, "--full-page"}},
+		{2, "neither fullPage nor pdf", []string{site.URL, "--format", "png", "--full-page", "--element", "p"}},
+		{2, "--json and --format png exclude", []string{site.URL, "--json", "--format", "png"}},
+		{2, "is no size such as 1280x720", []string{site.URL, "--viewport", "1280"}},
+		{2, "at most 10000 by 10000 pixels", []string{site.URL, "--viewport", "12800x1"}},
+		{1, "cannot be reached", []string{site.URL, "--via", "http://127.0.0.1:1", "--format", "pdf"}},
 		{1, "cannot be reached", []string{site.URL, "--via", "http://127.0.0.1:1", "--format", "png"}},
 	} {
 		if code, _, said := runRender(t, c.args...); code != c.code || !strings.Contains(said, c.want) {
@@ -152,6 +203,18 @@ fetch('`+api.URL+`').then(r => r.text(), () => 'alone').then(text => { app.textC
 		t.Errorf("exit %d, %q, %s; the API was asked %d times", code, out, said, asked)
 	}
 	if code, out, said = runRender(t, site.URL, "--format", "text", "--allow-origin", api.URL); code != 0 || out != "from the API\n" || said != "" {
+		t.Errorf("exit %d, %q, %s", code, out, said)
+	}
+}
+
+func TestRenderViaAManagerThatDoesNotAnswerEnds(t *testing.T) {
+	manager := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	defer manager.Close()
+	code, out, said := runRender(t, "http://host.example/a", "--via", manager.URL, "--timeout", "200ms")
+	if code != 1 || out != "" || !strings.Contains(said, "not done within --timeout 200ms") {
 		t.Errorf("exit %d, %q, %s", code, out, said)
 	}
 }

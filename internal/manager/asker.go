@@ -21,8 +21,12 @@ const (
 	maxAsked      = 100 // tokens remembered, and questions waiting
 )
 
+// anyToken is the question what the realms serve, whatever it is.
+const anyToken words.Token = ""
+
 // asker asks realms for their token when a server has pages of one that nobody
-// reported: a lost report must not keep the fleet from a release.
+// reported, or finds files of the current release gone: a lost report must not
+// keep the fleet from a release.
 type asker struct {
 	log      *slog.Logger
 	fleet    *fleet
@@ -44,9 +48,13 @@ func newAsker(log *slog.Logger, f *fleet, r *releases) *asker {
 	}
 }
 
-// askAbout queues a question for each token of h that is in no history.
-func (m *Manager) askAbout(h wire.Heartbeat) {
+// askAbout queues a question for each token of h that is in no history; and
+// for any token, if files have gone that the server's pages name.
+func (m *Manager) askAbout(h wire.Heartbeat, skewed bool) {
 	var unknown []words.Token
+	if skewed {
+		unknown = append(unknown, anyToken)
+	}
 	book := m.releases.book()
 	for token := range h.HostShell.Pages {
 		if !book.Known(token) {
@@ -63,25 +71,36 @@ func (m *Manager) askAbout(h wire.Heartbeat) {
 
 func (a *asker) run(ctx context.Context) {
 	asked := map[words.Token]time.Time{}
+	var again <-chan time.Time // when a skew that came too soon is asked about
 	for {
+		token := anyToken
 		select {
 		case <-ctx.Done():
 			return
-		case token := <-a.unknown:
-			now := time.Now()
-			if now.Sub(asked[token]) < askAgainAfter || a.releases.book().Known(token) {
-				continue
-			}
-			if len(asked) >= maxAsked {
-				clear(asked)
-			}
-			asked[token] = now
-			a.ask(ctx, token)
+		case <-again:
+			again = nil
+		case token = <-a.unknown:
 		}
+		now := time.Now()
+		if soon := asked[token].Add(askAgainAfter).Sub(now); soon > 0 {
+			if token == anyToken { // no heartbeat says it again
+				again = time.After(soon)
+			}
+			continue
+		}
+		if a.releases.book().Known(token) {
+			continue
+		}
+		if len(asked) >= maxAsked {
+			clear(asked)
+		}
+		asked[token] = now
+		a.ask(ctx, token)
 	}
 }
 
-// ask looks for a realm that serves token, and counts that as its presence.
+// ask looks for a realm that serves token, or any that nobody reported, and
+// counts that as its presence.
 func (a *asker) ask(ctx context.Context, token words.Token) {
 	a.fleet.mu.Lock()
 	realms := append([]string(nil), a.fleet.realms...)
@@ -92,17 +111,18 @@ func (a *asker) ask(ctx context.Context, token words.Token) {
 			continue
 		}
 		seen[realm] = true
-		if a.serves(ctx, realm) != token {
+		found := a.serves(ctx, realm)
+		if found == "" || token != anyToken && found != token || a.releases.book().Known(found) {
 			continue
 		}
 		outcome, err := a.releases.report(ctx, release.Report{
-			Token: token, Source: words.SourcePresence, Reporter: realm, Realms: []string{realm},
+			Token: found, Source: words.SourcePresence, Reporter: realm, Realms: []string{realm},
 		})
 		if err != nil {
-			a.log.Warn("a realm serves a token that nobody reported, and it cannot be recorded", "realm", realm, "token", token, "error", err)
+			a.log.Warn("a realm serves a token that nobody reported, and it cannot be recorded", "realm", realm, "token", found, "error", err)
 			return
 		}
-		a.log.Info("a realm serves a token that nobody had reported", "realm", realm, "token", token, "outcome", outcome.Name())
+		a.log.Info("a realm serves a token that nobody had reported", "realm", realm, "token", found, "outcome", outcome.Name())
 		return
 	}
 }

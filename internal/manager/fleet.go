@@ -106,16 +106,21 @@ func (f *fleet) replan(now time.Time, force bool) {
 	f.plan = plan
 }
 
-// heard takes a heartbeat in. joined tells a server that was not registered.
-func (f *fleet) heard(now time.Time, h wire.Heartbeat) (joined bool) {
+// heard takes a heartbeat in. joined tells a server that was not registered;
+// skewed, that it has seen more files gone than when it was last heard.
+func (f *fleet) heard(now time.Time, h wire.Heartbeat) (joined, skewed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var before wire.Heartbeat
+	if s := f.servers[h.URL]; s != nil && s.heartbeat.Instance == h.Instance {
+		before = s.heartbeat
+	}
 	joined = f.take(now, now, h)
 	s := f.servers[h.URL]
 	if s.storedAt.IsZero() || now.Sub(s.storedAt) >= ledger.RegistryTTL/3 {
 		f.markDirty(h.URL)
 	}
-	return joined
+	return joined, h.HostShell.Skews > before.HostShell.Skews
 }
 
 // heardElsewhere takes in what another manager stored of a server.

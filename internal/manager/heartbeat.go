@@ -23,10 +23,11 @@ func (m *Manager) heartbeat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if m.fleet.heard(time.Now(), h) {
+	joined, skewed := m.fleet.heard(time.Now(), h)
+	if joined {
 		m.log.Info("server joined", "server", h.URL, "capacity", h.Capacity, "instance", h.Instance, "requestId", web.RequestID(r.Context()))
 	}
-	m.askAbout(h)
+	m.askAbout(h, skewed)
 	if wait := m.holdFor(r.Header); wait > 0 && !h.Draining() {
 		m.hold(r.Context(), h, wait)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -249,6 +250,54 @@ func TestAnUnknownTokenMakesTheManagerAsk(t *testing.T) {
 	eventually(t, "the release that no report named is recorded", func() bool { return r.fleet.current().Token == "v1" })
 	if view := r.hostShells(); len(view.History) != 2 || view.Current.Source != "presence" {
 		t.Errorf("a token that no realm serves was recorded: %+v", view)
+	}
+}
+
+func withSkews(n int) map[string]any {
+	return map[string]any{"instance": "i", "hostShell": map[string]any{"release": 1, "desired": "v0", "pages": map[string]int{"v0": 1}, "skews": n}}
+}
+
+func TestASkewMakesTheManagerAskWhatTheRealmsServe(t *testing.T) {
+	var token atomic.Value
+	token.Store("v0")
+	var asked atomic.Int32
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(token.Load().(string)))
+		asked.Add(1)
+	}))
+	t.Cleanup(site.Close)
+	r := start(t)
+	if got := r.do("POST", "/host-shell", attrs(map[string]any{"hash": "v0", "source": "boot", "reporter": "a", "realms": []string{site.URL + "/"}})); got.status != 204 {
+		t.Fatal(got)
+	}
+	r.beat("http://s", withSkews(1))
+	eventually(t, "the realm is asked", func() bool { return asked.Load() == 1 })
+	// It serves the new release from here on, and the next skew comes sooner
+	// than a realm is asked again: it is asked all the same, later.
+	token.Store("v1")
+	r.beat("http://s", withSkews(2))
+	eventually(t, "the release that no report named is recorded", func() bool { return r.fleet.current().Token == "v1" })
+	if view := r.hostShells(); len(view.History) != 2 || view.Current.Source != "presence" {
+		t.Errorf("history: %+v", view)
+	}
+}
+
+func TestSkewsAreHeardOnce(t *testing.T) {
+	f := newFleet(1, time.Minute)
+	heard := func(instance string, skews uint64) bool {
+		h := wire.Heartbeat{URL: "http://s", Instance: instance}
+		h.HostShell.Skews = skews
+		_, skewed := f.heard(time.Now(), h)
+		return skewed
+	}
+	for i, c := range []struct {
+		instance string
+		skews    uint64
+		want     bool
+	}{{"i", 0, false}, {"i", 2, true}, {"i", 2, false}, {"i", 3, true}, {"j", 1, true}, {"j", 1, false}, {"j", 0, false}} {
+		if got := heard(c.instance, c.skews); got != c.want {
+			t.Errorf("%d: %+v: %t", i, c, got)
+		}
 	}
 }
 

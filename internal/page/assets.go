@@ -3,6 +3,7 @@ package page
 import (
 	"bytes"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/html"
@@ -41,9 +42,10 @@ func assetsOf(shell []byte, base string) assets {
 					}
 				}
 			case "script":
-				if runs(attribute(tok, "type")) {
-					a.scripts = true
-					a.add(at, attribute(tok, "src"), "script")
+				kind := attribute(tok, "type")
+				a.scripts = a.scripts || runs(kind)
+				if src := attribute(tok, "src"); runs(kind) && !a.stranger(at, src, kind, tok) {
+					a.add(at, src, "script")
 				}
 			case "link":
 				rel := " " + strings.ToLower(attribute(tok, "rel")) + " "
@@ -53,6 +55,14 @@ func assetsOf(shell []byte, base string) assets {
 			}
 		}
 	}
+}
+
+// stranger is whether a script is none of the application's: a counter or an
+// advertisement, which is loaded beside it (async) from elsewhere. Bundlers
+// name an entry as a module or a deferred script.
+func (a *assets) stranger(base *url.URL, src, kind string, tok html.Token) bool {
+	u, err := base.Parse(strings.TrimSpace(src))
+	return err == nil && has(tok, "async") && !strings.EqualFold(kind, "module") && !a.origins[u.Scheme+"://"+u.Host]
 }
 
 func (a *assets) add(base *url.URL, ref, kind string) {
@@ -75,6 +85,10 @@ func runs(kind string) bool {
 		return true
 	}
 	return false
+}
+
+func has(tok html.Token, name string) bool {
+	return slices.ContainsFunc(tok.Attr, func(a html.Attribute) bool { return a.Key == name })
 }
 
 func attribute(tok html.Token, name string) string {

@@ -21,6 +21,7 @@ const captureLimit = 16 << 20
 type captured struct {
 	Unquiet bool     `json:"unquiet"`
 	Big     int      `json:"big"`
+	Fault   string   `json:"-"` // what kept the instrumentation from capturing
 	Pre     string   `json:"pre"`
 	Head    string   `json:"head"`
 	Mid     string   `json:"mid"`
@@ -88,6 +89,11 @@ func (p *Page) capture(ctx context.Context, quiet time.Duration, wanted string) 
 		quiet.Milliseconds(), p.realmList(), captureLimit, quote(wanted))
 	var answer evaluated[*captured]
 	err := p.evaluate(ctx, expression, &answer)
+	if e := answer.ExceptionDetails; e != nil && wanted == Module.wanted() {
+		return &captured{Fault: exceptionText(e)}, err
+	} else if e != nil {
+		return p.captureApart(ctx, wanted)
+	}
 	return answer.Result.Value, err
 }
 
@@ -122,7 +128,7 @@ func (r *render) outcome(got *captured, out outcome) words.Capture {
 	if s.attested {
 		c.Token = r.page.token
 	}
-	usable := got != nil && got.Big == 0 && !s.blank && s.begun
+	usable := got != nil && got.Big == 0 && got.Fault == "" && !s.blank && s.begun
 	if usable && out.navigation == "" {
 		got.fill(&c)
 	}
@@ -139,6 +145,8 @@ func (r *render) outcome(got *captured, out outcome) words.Capture {
 		c.HTML, c.Head, c.Body = "", "", ""
 		return broken(words.StatusUnusable, words.PageError{Kind: words.PageErrorPage, Title: "Document too large",
 			Message: fmt.Sprintf("the document has over %d MiB", captureLimit>>20)})
+	case got != nil && got.Fault != "" && !out.timedOut:
+		return broken(words.StatusUnusable, words.PageError{Kind: words.PageErrorPage, Title: "The document cannot be read", Message: got.Fault})
 	case usable && (got.Attr == "error" || got.Attr == "unusable"):
 		c.SettledBy = words.SettledByAttribute
 		return broken(words.StatusError, words.PageError{Kind: words.PageErrorPage, Title: "The page says " + got.Attr, Message: got.message(s.thrown)})

@@ -1,13 +1,17 @@
 package page
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp/jsonv2"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 
+	"github.com/rewarm/rewarm/internal/settle"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -28,8 +32,15 @@ func (s *state) asked(id string, a asked, now time.Time) {
 	a.url = cut(a.url)
 	if len(s.requests) < maxRequests {
 		s.requests[id] = a
+		if a.kind == string(network.ResourceTypeDocument) {
+			s.frames[a.frame] = id
+		}
 	}
-	s.machine.RequestStarted(id, a.kind, now)
+	bare, _, _ := strings.Cut(a.url, "?")
+	s.machine.RequestStarted(settle.Request{ID: id, Type: a.kind, URL: bare}, now)
+	if a.worker {
+		s.machine.RequestEnded(id, now)
+	}
 }
 
 func (s *state) ended(id string, now time.Time) {
@@ -37,6 +48,17 @@ func (s *state) ended(id string, now time.Time) {
 	defer s.mu.Unlock()
 	delete(s.requests, id)
 	if s.machine != nil {
+		s.machine.RequestEnded(id, now)
+	}
+}
+
+// detached ends the request of a frame's document: the frame is gone, or a
+// stranger's whose document lives in a process of its own, where nobody hears
+// it end.
+func (s *state) detached(frame string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id := s.frames[frame]; id != "" && s.machine != nil {
 		s.machine.RequestEnded(id, now)
 	}
 }
@@ -49,31 +71,85 @@ func (s *state) fails(f words.FailedRequest) {
 	}
 }
 
-// threw notes an uncaught exception or an unhandled rejection. The first one
-// is the page's error; those that follow are often its consequences.
-func (s *state) threw(d *runtime.ExceptionDetails) {
-	if d == nil {
-		return
-	}
-	text, stack := d.Text, ""
-	if d.Exception != nil {
-		switch {
-		case d.Exception.Description != "":
-			stack = d.Exception.Description
-			text, _, _ = strings.Cut(stack, "\n")
-		case len(d.Exception.Value) > 0:
-			text += " " + plain(d.Exception.Value)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.thrown == nil {
-		s.thrown = &words.PageError{Kind: words.PageErrorPage, Title: cut(d.Text), Message: cut(text), Stack: cut(stack)}
-	}
-	s.line("exception", text)
+// thrown is an uncaught exception or an unhandled rejection.
+type thrown struct {
+	id    int64
+	error words.PageError
 }
 
-func (s *state) logged(e *runtime.EventConsoleAPICalled) {
+// threw notes one. The first is the page's error; those that follow are often
+// its consequences. What a stranger's script throws is a line of the console:
+// a visitor does not notice when a counter breaks.
+func (p *Page) threw(d *runtime.ExceptionDetails) {
+	text, stack := exceptionText(d), ""
+	if d.Exception != nil {
+		stack = d.Exception.Description
+	}
+	s := &p.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line("exception", text)
+	if p.saysGone(cmp.Or(stack, text)) {
+		s.sawSkew(text)
+	}
+	if len(s.throws) < maxLines && !p.ofStranger(d, stack) {
+		s.throws = append(s.throws, thrown{d.ExceptionID, words.PageError{
+			Kind: words.PageErrorPage, Title: cut(d.Text), Message: text, Stack: cut(stack)}})
+		s.thrown = &s.throws[0].error
+	}
+}
+
+// revoked takes a rejection back that the page has handled after all.
+func (s *state) revoked(id int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.thrown = nil
+	s.throws = slices.DeleteFunc(s.throws, func(t thrown) bool { return t.id == id })
+	if len(s.throws) > 0 {
+		s.thrown = &s.throws[0].error
+	}
+}
+
+// ofStranger is whether an exception comes of scripts of other origins alone.
+func (p *Page) ofStranger(d *runtime.ExceptionDetails, stack string) bool {
+	at := []string{d.URL}
+	for trace := d.StackTrace; trace != nil; trace = trace.Parent {
+		for _, frame := range trace.CallFrames {
+			at = append(at, frame.URL)
+		}
+	}
+	stranger := false
+	for _, url := range at {
+		from := origin(url)
+		if p.assets.origins[from] {
+			return false
+		}
+		stranger = stranger || from != ""
+	}
+	for ours := range p.assets.origins {
+		if strings.Contains(stack, ours+"/") {
+			return false // thrown again by a stranger
+		}
+	}
+	return stranger
+}
+
+// exceptionText is what was thrown, in a line.
+func exceptionText(d *runtime.ExceptionDetails) string {
+	e := d.Exception
+	switch {
+	case e == nil:
+		return cut(d.Text)
+	case e.Description != "":
+		text, _, _ := strings.Cut(e.Description, "\n")
+		return cut(text)
+	case len(e.Value) > 0:
+		return cut(d.Text + " " + plain(e.Value))
+	}
+	return cut(d.Text + " " + cmp.Or(string(e.UnserializableValue), string(e.Type)))
+}
+
+func (p *Page) logged(e *runtime.EventConsoleAPICalled) {
 	var b strings.Builder
 	for i, a := range e.Args {
 		if i > 0 {
@@ -84,16 +160,23 @@ func (s *state) logged(e *runtime.EventConsoleAPICalled) {
 			b.WriteString(cut(plain(a.Value)))
 		case a.Description != "":
 			b.WriteString(cut(a.Description))
+		case a.UnserializableValue != "": // NaN, -0, 1n
+			b.WriteString(string(a.UnserializableValue))
 		default:
-			b.WriteString(string(a.UnserializableValue) + string(a.Type))
+			b.WriteString(string(a.Type))
 		}
 		if b.Len() > maxText {
 			break
 		}
 	}
+	text := cut(b.String())
+	s := &p.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.line(string(e.Type), b.String())
+	s.line(string(e.Type), text)
+	if e.Type == "error" && p.saysGone(text) {
+		s.sawSkew(text)
+	}
 }
 
 // plain is a JSON value as a reader wants it: a string without its quotes.

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"strings"
@@ -20,6 +21,10 @@ var (
 	quietJS string
 	//go:embed inject/carry.js
 	carryJS string
+	//go:embed inject/styles.js
+	stylesJS string
+	//go:embed inject/markup.js
+	markupJS string
 	//go:embed inject/capture.js
 	captureJS string
 	//go:embed inject/io.js
@@ -37,14 +42,15 @@ func (p *Page) initScript() cdpage.AddScriptToEvaluateOnNewDocumentParams {
 	cfg := struct {
 		Origins []string `json:"origins"`
 		Auth    string   `json:"auth"`
-		Header  string   `json:"header"` // that names a render
-	}{Origins: []string{}, Auth: p.auth, Header: wire.HeaderRequestID}
+		Header  string   `json:"header"`  // that names a render
+		Shadows bool     `json:"shadows"` // the shell's own markup has shadow roots
+	}{Origins: []string{}, Auth: p.auth, Header: wire.HeaderRequestID, Shadows: bytes.Contains(bytes.ToLower(p.options.Shell.Bytes), []byte("shadowrootmode"))}
 	for _, r := range p.realms {
 		cfg.Origins = append(cfg.Origins, origin(r))
 	}
 	raw, _ := json.Marshal(cfg) // strings always marshal
 	source := strings.Join([]string{
-		"(() => {\nconst cfg = " + string(raw) + ";", restJS, sayJS, quietJS, carryJS, captureJS, ioJS, "})();",
+		"(() => {\nconst cfg = " + string(raw) + ";", restJS, sayJS, quietJS, carryJS, stylesJS, markupJS, captureJS, ioJS, "})();",
 	}, "\n")
 	return cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: source}
 }

@@ -22,6 +22,13 @@ import (
 	"github.com/rewarm/rewarm/internal/words"
 )
 
+// denied are the permissions that a person would be asked for. A page is told
+// no at once, instead of waiting for an answer that nobody will give.
+var denied = [...]string{
+	"geolocation", "notifications", "camera", "microphone", "midi", "clipboard-read", "local-fonts", "idle-detection",
+	"window-management", "persistent-storage", "storage-access", "display-capture", "nfc",
+}
+
 // Open opens a page in a fresh browser context and warms it: it goes to the
 // standby URL and waits until the host says that it is ready, else until it is
 // settled. ctx bounds it all; on an error nothing is left open.
@@ -78,6 +85,10 @@ func (p *Page) create(ctx context.Context) error {
 	}
 	_ = root.Post(browser.CommandSetDownloadBehavior, browser.SetDownloadBehaviorParams{
 		Behavior: browser.SetDownloadBehaviorBehaviorDeny, BrowserContextID: p.context})
+	for _, name := range denied {
+		_ = root.Post(browser.CommandSetPermission, browser.SetPermissionParams{
+			Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingDenied, BrowserContextID: p.context})
+	}
 	tab, err := chrome.Call(ctx, root, target.CreateTarget, target.CreateTargetParams{URL: "about:blank", BrowserContextID: p.context})
 	if err != nil {
 		return fail(err)

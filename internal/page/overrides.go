@@ -2,6 +2,7 @@ package page
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,11 @@ type OptionsError struct{ Err error }
 func (e *OptionsError) Error() string { return "render options: " + e.Err.Error() }
 
 func (e *OptionsError) Unwrap() error { return e.Err }
+
+func isRefused(err error) bool {
+	_, ok := errors.AsType[*OptionsError](err)
+	return ok
+}
 
 // restoreLimit bounds taking overrides back; a page that needs longer is not
 // used again.
@@ -89,7 +95,7 @@ func (r *render) overridden(ctx context.Context) (Result, error) {
 	case isRemote(err):
 		err = &OptionsError{Err: err} // some may be set
 	case err == nil:
-		if result, err = r.perform(ctx); err != nil {
+		if result, err = r.perform(ctx); err != nil && !isRefused(err) {
 			return result, err
 		}
 	default:

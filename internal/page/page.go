@@ -22,6 +22,7 @@ import (
 
 	"github.com/rewarm/rewarm/internal/chrome"
 	"github.com/rewarm/rewarm/internal/settle"
+	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -145,6 +146,18 @@ type RenderReport struct {
 	Capture  time.Duration
 	Phases   settle.Phases // of Go and Settle together
 	FellBack bool          // a transition was asked for, and the page was navigated
+}
+
+// Total is the whole render's.
+func (r RenderReport) Total() time.Duration { return r.Go + r.Settle + r.Capture }
+
+// Diagnostics is the report as it is told, of a render that settled so.
+func (r RenderReport) Diagnostics(by words.SettledBy) *wire.Diagnostics {
+	return &wire.Diagnostics{
+		SettledBy: by, Mode: r.Mode, FellBack: r.FellBack,
+		GoMs: r.Go.Milliseconds(), SettleMs: r.Settle.Milliseconds(), CaptureMs: r.Capture.Milliseconds(),
+		ArriveMs: r.Phases.Arrive.Milliseconds(), NetworkMs: r.Phases.Network.Milliseconds(), QuietMs: r.Phases.Quiet.Milliseconds(),
+	}
 }
 
 // Token is the md5 of the bytes that the page's documents are made of.

@@ -214,6 +214,18 @@ func TestW18_PageWhoseShellDidNotLoadIsNotWarm(t *testing.T) {
 	wantPages(t, 0)
 }
 
+// A counter whose server is gone keeps nobody from warming: it is loaded beside
+// the application, and the application does without it.
+func TestAStrangersScriptMayBeGone(t *testing.T) {
+	h, elsewhere := newHost(t, nil), newHost(t, nil)
+	for _, counter := range []string{elsewhere.URL + "/gone.js", "http://127.0.0.1:1/gone.js"} {
+		p := open(t, h, strings.Replace(appShell, "</body>", `<script async src="`+counter+`"></script></body>`, 1))
+		if c := h.render(t, p, "/one", navigating); c.Status != words.StatusReady || len(c.FailedRequests) == 0 {
+			t.Errorf("%s: %s, failed requests %v", counter, brief(c), c.FailedRequests)
+		}
+	}
+}
+
 // wantPages counts the browser's contexts that hold a page.
 func wantPages(t *testing.T, want int) {
 	t.Helper()

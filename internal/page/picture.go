@@ -19,9 +19,11 @@ import (
 
 // The bounds of a picture.
 const (
-	// pictureSide is the longest side in CSS pixels: beyond it the compositor
-	// gives tiles that repeat.
+	// pictureSide is the longest side in pixels: beyond it the compositor gives
+	// tiles that repeat.
 	pictureSide = 16384
+	// picturePixels bounds the bitmap, of four bytes each.
+	picturePixels = 1 << 26
 	// pictureLimit is in bytes; half of what an answer may have, for base64.
 	pictureLimit = 32 << 20
 )
@@ -40,8 +42,14 @@ func (r *render) picture(ctx context.Context, result *Result) (again bool, err e
 		err = r.shoot(ctx, result)
 	}
 	switch {
-	case err == nil && p.state.generation() != before:
+	case p.state.generation() != before && (err == nil || errors.As(err, new(noElement))):
 		return true, nil
+	case errors.As(err, new(noElement)):
+		if result.Status == words.StatusReady {
+			result.Status, result.SettledBy = words.StatusError, words.SettledByAttribute // the page may be asked again
+			result.Error = &words.PageError{Kind: words.PageErrorPage, Title: "No picture", Message: err.Error()}
+		}
+		return false, nil
 	case isRemote(err) && p.state.generation() != before:
 		return true, nil
 	case isRemote(err):
@@ -78,17 +86,18 @@ func (r *render) shoot(ctx context.Context, result *Result) error {
 	case "webp":
 		params.Format = cdpage.CaptureScreenshotFormatWebp
 	}
-	if r.visit.Options.FullPage {
-		yes := true
-		m, err := chrome.Call(ctx, r.page.session, cdpage.GetLayoutMetrics, cdp.Empty{})
-		if err != nil {
-			return err
-		}
-		if size := m.CSSContentSize; size != nil {
-			params.CaptureBeyondViewport = &yes
-			params.Clip = &cdpage.Viewport{Width: clampSide(size.Width), Height: clampSide(size.Height), Scale: 1}
-		}
+	var err error
+	switch o := r.visit.Options; {
+	case o.Selector != "":
+		params.Clip, err = r.element(ctx, o.Selector)
+	case o.FullPage:
+		params.Clip, err = r.whole(ctx)
 	}
+	if err != nil {
+		return err
+	}
+	beyond := params.Clip != nil
+	params.CaptureBeyondViewport = &beyond
 	var shot cdpage.CaptureScreenshotResult
 	if err := r.page.session.CallInOrder(ctx, cdpage.CommandCaptureScreenshot, params, &shot); err != nil {
 		return err
@@ -98,7 +107,61 @@ func (r *render) shoot(ctx context.Context, result *Result) error {
 	return nil
 }
 
-func clampSide(side float64) float64 { return min(max(side, 1), pictureSide) }
+// whole is all there is to scroll to.
+func (r *render) whole(ctx context.Context) (*cdpage.Viewport, error) {
+	m, err := chrome.Call(ctx, r.page.session, cdpage.GetLayoutMetrics, cdp.Empty{})
+	if err != nil || m.CSSContentSize == nil {
+		return nil, err
+	}
+	return r.bounded(cdpage.Viewport{Width: m.CSSContentSize.Width, Height: m.CSSContentSize.Height}), nil
+}
+
+// noElement is why there is no picture of an element; it is the page's fault.
+type noElement string
+
+func (e noElement) Error() string { return string(e) }
+
+// elementJS scrolls to an element, as a visitor would have to, and gives its
+// place in the document; an empty place for none, no place for no selector.
+const elementJS = `(selector => {
+  let el;
+  try { el = document.querySelector(selector) } catch { return null }
+  if (!el) return { x: 0, y: 0, width: -1, height: -1 };
+  el.scrollIntoView({ block: 'center', inline: 'center', behavior: 'instant' });
+  const r = el.getBoundingClientRect();
+  return { x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height };
+})`
+
+func (r *render) element(ctx context.Context, selector string) (*cdpage.Viewport, error) {
+	var found evaluated[*cdpage.Viewport]
+	if err := r.page.evaluate(ctx, elementJS+"("+quote(selector)+")", &found); err != nil {
+		return nil, err
+	}
+	switch at := found.Result.Value; {
+	case at == nil:
+		return nil, &OptionsError{Err: fmt.Errorf("%q is no CSS selector", selector)}
+	case at.Width < 0:
+		return nil, noElement(fmt.Sprintf("no element matches %q", selector))
+	case at.Width == 0 || at.Height == 0:
+		return nil, noElement(fmt.Sprintf("the element that matches %q is not shown: it has no size", selector))
+	default:
+		r.page.foreign = true // the next render should not find the page scrolled
+		return r.bounded(*at), nil
+	}
+}
+
+// bounded is as much of a part of the page as a picture may have.
+func (r *render) bounded(clip cdpage.Viewport) *cdpage.Viewport {
+	scale := 1.0
+	if v := r.visit.Options.Viewport; v != nil && v.DeviceScaleFactor > 0 {
+		scale = v.DeviceScaleFactor
+	}
+	side := pictureSide / scale
+	clip.Width = min(max(clip.Width, 1), side)
+	clip.Height = min(max(clip.Height, 1), side, picturePixels/(scale*scale*clip.Width))
+	clip.Scale = 1
+	return &clip
+}
 
 func (r *render) print(ctx context.Context, result *Result) error {
 	yes := true

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 
@@ -15,19 +14,17 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 
 	"github.com/rewarm/rewarm/internal/chrome"
-	"github.com/rewarm/rewarm/internal/egress"
-	"github.com/rewarm/rewarm/internal/wire"
-	"github.com/rewarm/rewarm/internal/words"
 )
 
 // pumped are the events that a page hears.
 func pumped() []string {
 	return []string{
 		fetch.RequestPaused.Method,
-		network.RequestWillBeSent.Method, network.ResponseReceived.Method,
+		network.RequestWillBeSent.Method, network.ResponseReceived.Method, network.ResponseReceivedExtraInfo.Method,
 		network.LoadingFinished.Method, network.LoadingFailed.Method,
-		cdpage.FrameNavigated.Method, cdpage.LoadEventFired.Method, cdpage.JavascriptDialogOpening.Method,
-		runtime.BindingCalled.Method, runtime.ExceptionThrown.Method, runtime.ConsoleAPICalled.Method,
+		cdpage.FrameNavigated.Method, cdpage.FrameDetached.Method, cdpage.LoadEventFired.Method, cdpage.JavascriptDialogOpening.Method,
+		runtime.BindingCalled.Method, runtime.ConsoleAPICalled.Method,
+		runtime.ExceptionThrown.Method, runtime.ExceptionRevoked.Method,
 		inspector.TargetCrashed.Method,
 	}
 }
@@ -64,6 +61,11 @@ func (p *Page) handleEvents(ctx context.Context) {
 			if ev.Decode(&e) == nil && e.Frame.ParentID == "" {
 				p.state.committed(string(e.Frame.LoaderID), e.Frame.URL, e.Frame.UnreachableURL, now)
 			}
+		case cdpage.FrameDetached.Method:
+			var e cdpage.EventFrameDetached
+			if ev.Decode(&e) == nil {
+				p.state.detached(string(e.FrameID), now)
+			}
 		case cdpage.LoadEventFired.Method:
 			p.state.loaded(now)
 		case inspector.TargetCrashed.Method:
@@ -72,17 +74,22 @@ func (p *Page) handleEvents(ctx context.Context) {
 			var e runtime.EventBindingCalled
 			var m told
 			if ev.Decode(&e) == nil && e.Name == binding && json.Unmarshal([]byte(e.Payload), &m) == nil {
-				p.state.tell(m, now)
+				p.tell(m, now)
 			}
 		case runtime.ExceptionThrown.Method:
 			var e runtime.EventExceptionThrown
+			if ev.Decode(&e) == nil && e.ExceptionDetails != nil {
+				p.threw(e.ExceptionDetails)
+			}
+		case runtime.ExceptionRevoked.Method:
+			var e runtime.EventExceptionRevoked
 			if ev.Decode(&e) == nil {
-				p.state.threw(e.ExceptionDetails)
+				p.state.revoked(e.ExceptionID)
 			}
 		case runtime.ConsoleAPICalled.Method:
 			var e runtime.EventConsoleAPICalled
 			if ev.Decode(&e) == nil {
-				p.state.logged(&e)
+				p.logged(&e)
 			}
 		default:
 			p.networkEvent(ev.Method, ev.Decode, now)
@@ -96,12 +103,22 @@ func (p *Page) networkEvent(method string, decode func(any) error, now time.Time
 	case network.RequestWillBeSent.Method:
 		var e network.EventRequestWillBeSent
 		if decode(&e) == nil {
-			p.state.asked(string(e.RequestID), asked{url: e.Request.URL, kind: string(e.Type)}, now)
+			p.state.asked(string(e.RequestID), asked{url: e.Request.URL, kind: string(e.Type), frame: string(e.FrameID),
+				worker: e.Type == network.ResourceTypeScript && e.LoaderID == ""}, now)
+			p.statusOf(string(e.RequestID), 0, now)
 		}
 	case network.ResponseReceived.Method:
 		var e network.EventResponseReceived
 		if decode(&e) == nil {
 			p.answered(&e, now)
+		}
+	case network.ResponseReceivedExtraInfo.Method:
+		var e struct { // the headers are of no interest
+			RequestID  network.RequestID `json:"requestId"`
+			StatusCode int               `json:"statusCode"`
+		}
+		if decode(&e) == nil {
+			p.statusOf(string(e.RequestID), e.StatusCode, now)
 		}
 	case network.LoadingFinished.Method:
 		var e network.EventLoadingFinished
@@ -147,90 +164,4 @@ func (p *Page) paused(e *fetch.EventRequestPaused) {
 	p.state.mu.Unlock()
 	_ = p.session.Post(fetch.CommandFulfillRequest, fetch.FulfillRequestParams{
 		RequestID: e.RequestID, ResponseCode: 200, ResponseHeaders: headers, Body: p.options.Shell.Bytes})
-}
-
-// answered notes an answer that is no use: the status of an error, or HTML
-// where a script or a style was asked for.
-func (p *Page) answered(e *network.EventResponseReceived, now time.Time) {
-	s := &p.state
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, refused := e.Response.Headers[wire.HeaderRefused]; refused && string(e.FrameID) == string(p.target) && e.Type == network.ResourceTypeDocument {
-		// The proxy's words are no more the page than the browser's own are.
-		s.turnedAway, s.docFailed = string(e.LoaderID), "refused: its address is not one that pages may reach"
-	}
-	if s.machine != nil {
-		s.machine.Answered(string(e.RequestID), now)
-	}
-	a, known := s.requests[string(e.RequestID)]
-	code := e.Type == network.ResourceTypeScript || e.Type == network.ResourceTypeStylesheet
-	html := code && strings.HasPrefix(e.Response.MimeType, "text/html")
-	if !known || e.Response.Status < 400 && !html {
-		return
-	}
-	if p.onlyCounts(a.url) {
-		delete(s.requests, string(e.RequestID))
-		return
-	}
-	why := ""
-	if html {
-		why = "answered with HTML"
-	}
-	s.fails(words.FailedRequest{URL: a.url, Type: string(e.Type), Status: int(e.Response.Status), Error: why})
-	delete(s.requests, string(e.RequestID))
-	if code {
-		p.brokenCode(a.url, e.Response.StatusText, int(e.Response.Status), why)
-	}
-}
-
-// brokenCode notes a script or style that is not there; state.mu is held. One
-// of a stranger's origin (an advertisement, a counter) is no skew: the bundle
-// does not name it.
-func (p *Page) brokenCode(at, text string, status int, why string) {
-	if why == "" {
-		why = strings.TrimSpace(strings.TrimSpace(httpText(status)) + " " + text)
-	}
-	bare, _, _ := strings.Cut(at, "#")
-	if kind := p.assets.named[bare]; kind != "" && p.state.standby && p.state.missing == "" {
-		p.state.missing = kind + " " + at + ": " + why
-	}
-	if p.assets.origins[origin(at)] && status < 500 {
-		p.state.sawSkew(at + ": " + why)
-	}
-}
-
-// lost notes a request that got no answer. One that the page itself gave up is
-// not a failure.
-func (p *Page) lost(e *network.EventLoadingFailed, now time.Time) {
-	s := &p.state
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.machine != nil {
-		s.machine.RequestEnded(string(e.RequestID), now)
-	}
-	a, known := s.requests[string(e.RequestID)]
-	delete(s.requests, string(e.RequestID))
-	if e.Type == network.ResourceTypeDocument && !e.Canceled {
-		s.docFailed = e.ErrorText
-	}
-	if !known {
-		return
-	}
-	// A style sheet that is answered with 404 and a wrong type is reported as
-	// cancelled, without a response; so for what the shell names that is told
-	// apart from nothing.
-	bare, _, _ := strings.Cut(a.url, "#")
-	if kind := p.assets.named[bare]; kind != "" && s.standby && s.missing == "" {
-		s.missing = kind + " " + a.url + ": " + e.ErrorText
-	}
-	if !e.Canceled && !strings.HasPrefix(e.ErrorText, blockedText) && !p.onlyCounts(a.url) {
-		s.fails(words.FailedRequest{URL: a.url, Type: string(e.Type), Error: e.ErrorText})
-	}
-}
-
-// onlyCounts is whether a URL is that of a visit counter, which the proxy
-// refuses on purpose: that is no failure of the page.
-func (p *Page) onlyCounts(at string) bool {
-	u, err := url.Parse(at)
-	return err == nil && egress.Collects(u.Hostname()) && !p.assets.origins[origin(at)]
 }

@@ -57,7 +57,7 @@ func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
 		return Result{}, err
 	}
 	result, err := r.overridden(ctx)
-	if _, refused := errors.AsType[*OptionsError](err); refused {
+	if isRefused(err) {
 		return Result{}, err
 	}
 	if err != nil {
@@ -66,6 +66,7 @@ func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
 	}
 	// The console keeps alive every object that was written to it.
 	_ = p.session.Post(runtime.CommandDiscardConsoleEntries, nil)
+	result.Report = p.report
 	return result, nil
 }
 

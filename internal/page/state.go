@@ -37,12 +37,17 @@ type state struct {
 	standby   bool            // warming: #standby-ready settles
 
 	requests  map[string]asked
-	rejected  string // why the transition's promise was rejected
-	refused   string // why the main document could not be loaded
-	docFailed string // the network's reason for the last document that failed
+	frames    map[string]string // the request of each frame's document
+	early     map[string]int    // statuses of errors that came before their request
+	rejected  string            // why the transition's promise was rejected
+	refused   string            // why the main document could not be loaded
+	docFailed string            // the network's reason for the last document that failed
 	skew      string
-	missing   string // what the shell names and did not load
-	thrown    *words.PageError
+	troubled  bool             // a script or style failed otherwise: its server is in trouble
+	doomed    bool             // the page loaded itself again after a skew: the same bytes, the same end
+	missing   string           // what the shell names and did not load
+	thrown    *words.PageError // the first of those in throws
+	throws    []thrown
 	console   []words.ConsoleLine
 	failed    []words.FailedRequest
 	shot      *captured // what came with a ready or a proof; void once anything changes
@@ -54,6 +59,8 @@ type state struct {
 
 type asked struct {
 	url, kind string
+	worker    bool   // the script of a worker, whose end nobody hears
+	frame     string // that asked, or is to hold the document
 }
 
 // outcome is why a settling is over.
@@ -67,7 +74,7 @@ type outcome struct {
 func (s *state) init() {
 	s.changed = make(chan struct{}, 1)
 	s.fulfilled = map[string]bool{}
-	s.requests = map[string]asked{}
+	s.requests, s.frames, s.early = map[string]asked{}, map[string]string{}, map[string]int{}
 	s.blank = true
 }
 
@@ -81,9 +88,10 @@ func (s *state) begin(m *settle.Machine, epoch int) {
 
 // clear forgets what earlier routes left; s.mu is held.
 func (s *state) clear() {
-	s.requests = map[string]asked{}
+	s.requests, s.frames, s.early = map[string]asked{}, map[string]string{}, map[string]int{}
 	s.rejected, s.refused, s.docFailed, s.skew, s.missing = "", "", "", "", ""
-	s.thrown, s.console, s.failed = nil, nil, nil
+	s.troubled, s.doomed = false, false
+	s.thrown, s.throws, s.console, s.failed = nil, nil, nil, nil
 	s.isReady, s.isFailing, s.shot = false, false, nil
 }
 
@@ -118,6 +126,9 @@ func (s *state) look(now time.Time) (out outcome, over bool) {
 	}
 	if s.isFailing {
 		return outcome{rejected: true}, true
+	}
+	if s.doomed && !s.standby {
+		return out, true
 	}
 	if s.standby && s.missing != "" {
 		return out, true
@@ -154,15 +165,21 @@ func (s *state) phases(now time.Time) settle.Phases {
 func (s *state) committed(loader, at, unreachable string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	why := s.docFailed
+	why, skew := s.docFailed, ""
 	if loader != "" && loader == s.turnedAway {
 		unreachable = at
+	}
+	if s.begun {
+		skew = s.skew
 	}
 	s.attested = s.fulfilled[loader] && unreachable == ""
 	s.fulfilled = map[string]bool{}
 	s.begun, s.epoch, s.blank = true, 0, false
 	s.documents++
 	s.clear()
+	if s.attested && skew != "" {
+		s.skew, s.doomed = skew, true
+	}
 	if s.machine != nil {
 		s.machine.NewDocument(now)
 	}
@@ -189,7 +206,8 @@ type told struct {
 	Capture *captured `json:"c"`
 }
 
-func (s *state) tell(m told, now time.Time) {
+func (p *Page) tell(m told, now time.Time) {
+	s := &p.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.machine == nil || m.Epoch != s.epoch {
@@ -224,7 +242,9 @@ func (s *state) tell(m told, now time.Time) {
 	case "fail":
 		s.isFailing, s.rejected = true, m.Text
 	case "skew":
-		s.sawSkew("vite:preloadError " + m.Text)
+		if text := "vite:preloadError " + m.Text; p.saysGone(text) {
+			s.sawSkew(text)
+		}
 	}
 }
 
@@ -242,26 +262,7 @@ func (s *state) sawSkew(why string) {
 	}
 }
 
-// skewWords are how browsers and bundlers say that a chunk is gone.
-var skewWords = [...]string{
-	"Failed to fetch dynamically imported module",
-	"error loading dynamically imported module",
-	"Importing a module script failed",
-	"Unable to preload CSS",
-	"ChunkLoadError",
-	"Loading chunk ", "Loading CSS chunk ",
-}
-
 func (s *state) line(level, text string) {
-	text = cut(text)
-	if level == "error" || level == "exception" {
-		for _, w := range skewWords {
-			if strings.Contains(text, w) {
-				s.sawSkew(text)
-				break
-			}
-		}
-	}
 	if len(s.console) < maxLines {
 		s.console = append(s.console, words.ConsoleLine{Level: level, Text: text})
 	}

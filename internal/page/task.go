@@ -41,7 +41,8 @@ type Result struct {
 	Width       int // of a picture, in its own pixels
 	Height      int
 	// JSON is the module's or the command's result; nil when there is none.
-	JSON json.RawMessage
+	JSON   json.RawMessage
+	Report RenderReport // where the time went
 }
 
 // ErrUnknown is wrapped by the error of a command that was started and whose

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"image"
+	"image/png"
 	"strings"
 	"testing"
 
@@ -150,6 +151,56 @@ func TestScreenshots(t *testing.T) {
 	}
 	if p.Report().Mode != words.ModeTransition {
 		t.Errorf("the render after one without overrides is done by %s", p.Report().Mode)
+	}
+}
+
+func TestPictureOfOneElement(t *testing.T) {
+	h := newHost(t, map[string]string{"/app.js": `
+document.body.innerHTML = '<div style="height:2000px"></div><div id=a style="width:120px;height:80px;background:#f00;margin-left:900px"></div><div style="height:2000px"></div>' +
+	'<div id=tall style="width:50px;height:3000px;background:#f00"></div><div id=huge style="width:20000px;height:20000px;background:#f00"></div><p id=none hidden></p>' +
+	'<div style="overflow:auto;width:200px;height:100px"><div style="height:900px"></div><div id=in style="width:60px;height:30px;background:#f00"></div></div>';
+window.prerenderTransitionTo = async path => { history.pushState({}, '', path); window.at = scrollY }`})
+	p := open(t, h, appShell)
+	shoot := func(options words.RenderOptions) Result {
+		t.Helper()
+		return h.do(t, p, Task{Kind: Screenshot, Visit: words.Visit{Options: options}}, "/x")
+	}
+	for selector, want := range map[string]image.Point{
+		"#a": {120, 80}, "div#tall": {50, 3000}, "#in": {60, 30}, "#huge": {16384, 4096},
+	} {
+		r := shoot(words.RenderOptions{Selector: selector})
+		picture, err := png.Decode(bytes.NewReader(r.Data))
+		if err != nil || picture.Bounds().Size() != want || r.Width != want.X || r.Height != want.Y || !p.Reusable() {
+			t.Errorf("%s: %s %+v %dx%d, %v", selector, r.Status, r.Error, r.Width, r.Height, err)
+			continue
+		}
+		for _, at := range []image.Point{{1, 1}, {want.X / 2, want.Y / 2}, {want.X - 2, want.Y - 2}} {
+			if red, green, _, _ := picture.At(at.X, at.Y).RGBA(); red < 0xf000 || green > 0x0fff {
+				t.Errorf("%s shows something else at %v: %v", selector, at, picture.At(at.X, at.Y))
+			}
+		}
+	}
+	if r := h.do(t, p, Task{}, "/y"); r.Report.Mode != words.ModeNavigate || !p.Reusable() {
+		t.Errorf("the page that was scrolled was not loaded anew: %+v", r.Report)
+	}
+	twice := &words.Viewport{Width: 300, Height: 200, DeviceScaleFactor: 2}
+	if r := shoot(words.RenderOptions{Selector: "#a", Viewport: twice, Format: "webp"}); r.Width != 240 || r.Height != 160 || r.ContentType != "image/webp" {
+		t.Errorf("at twice the size: %dx%d %s %+v", r.Width, r.Height, r.ContentType, r.Error)
+	}
+	for selector, want := range map[string]string{"#nobody": `no element matches "#nobody"`, "#none": `matches "#none" is not shown`} {
+		if r := shoot(words.RenderOptions{Selector: selector}); r.Status != words.StatusError || r.Data != nil || r.Error.Kind != words.PageErrorPage ||
+			!strings.Contains(r.Error.Message, want) || !p.Reusable() {
+			t.Errorf("%s: %s %+v, reusable %t", selector, r.Status, r.Error, p.Reusable())
+		}
+	}
+	for _, viewport := range []*words.Viewport{nil, {Width: 300, Height: 200}} {
+		_, err := p.Do(t.Context(), Task{Kind: Screenshot, Visit: words.Visit{URL: h.URL + "/x", Options: words.RenderOptions{Selector: "p >> q", Viewport: viewport}}})
+		if _, refused := errors.AsType[*OptionsError](err); !refused || !p.Reusable() {
+			t.Errorf("no selector: %v, reusable %t", err, p.Reusable())
+		}
+	}
+	if r := shoot(words.RenderOptions{}); r.Width <= 300 {
+		t.Errorf("the viewport of a refused render is still there: %dx%d", r.Width, r.Height)
 	}
 }
 

@@ -54,7 +54,7 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask
 	if err != nil {
 		return ask{}, err
 	}
-	if err := checkOptions(request.RenderOptions); err != nil {
+	if err := wire.CheckOptions(request.RenderOptions); err != nil {
 		return ask{}, err
 	}
 	priority := request.Priority
@@ -74,6 +74,9 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask
 		subject: request.URL,
 		budget:  min(budget, s.options.RenderTimeout),
 		jobID:   wire.JobID(r.Header.Get(wire.HeaderJobID)),
+	}
+	if kind.kind == page.Screenshot && request.RenderOptions.Format == "pdf" {
+		a.task.Kind = page.PDF
 	}
 	if kind.kind == page.Command {
 		// Where the application is started if no warm page holds it.

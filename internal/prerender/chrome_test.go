@@ -154,6 +154,22 @@ func TestTasksOnARealPage(t *testing.T) {
 	if header.Get(wire.HeaderShellHash) != string(words.TokenOf([]byte(realShell))) {
 		t.Errorf("token %q", header.Get(wire.HeaderShellHash))
 	}
+	status, _, body = w.call(t.Context(), "/prerender-screenshot", at("/tall", `"format":"pdf"`), nil)
+	shot = decode[wire.ScreenshotResult](t, body).Data.Attributes
+	if d := shot.Meta.Diagnostics; status != 201 || !bytes.HasPrefix(shot.Base64, []byte("%PDF-")) || shot.ContentType != "application/pdf" || shot.Width+shot.Height != 0 ||
+		d == nil || d.Mode == "" || d.SettledBy == "" {
+		t.Errorf("%d %+v %s %dx%d %+v", status, shot.Error, shot.ContentType, shot.Width, shot.Height, d)
+	}
+	status, _, body = w.call(t.Context(), "/prerender-screenshot", at("/tall", `"selector":"#nobody"`), nil)
+	shot = decode[wire.ScreenshotResult](t, body).Data.Attributes
+	if status != 201 || shot.Status != words.StatusError || len(shot.Base64) != 0 || shot.Error == nil || !strings.Contains(shot.Error.Message, "#nobody") {
+		t.Errorf("%d %s", status, body)
+	}
+	for _, wrong := range []string{`"selector":">"`, `"selector":"p","fullPage":true`, `"selector":"p","format":"pdf"`, `"format":"gif"`} {
+		if status, _, body = w.call(t.Context(), "/prerender-screenshot", at("/tall", wrong), nil); status != 400 {
+			t.Errorf("%s: %d %s", wrong, status, body)
+		}
+	}
 	status, _, body = w.call(t.Context(), "/prerender-module", at("/m", ""), nil)
 	module := decode[wire.ModuleResult](t, body).Data.Attributes
 	if status != 201 || module.Status != words.StatusReady || string(module.Result) != `{"path":"/m","deps":["/dep.js"]}` || strings.Join(module.Deps, " ") != "/dep.js" {

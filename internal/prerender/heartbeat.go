@@ -107,6 +107,7 @@ func (s *Server) heartbeat() wire.Heartbeat {
 		URL: s.url, Instance: s.instance, Capacity: status.Capacity, Status: "active",
 		WarmedAffinities: []string{}, AffinityVacancy: map[string]wire.Vacancy{}, HostShell: shellStatus(status),
 	}
+	beat.HostShell.Skews = s.skews.Load()
 	if s.drainer.Draining() {
 		beat.Status = wire.StatusDraining
 	}
@@ -133,7 +134,7 @@ func (s *Server) gist() string {
 		keys = append(keys, o.Affinity.Key())
 	}
 	slices.Sort(keys)
-	return fmt.Sprint(status.Release, status.Permitted, status.Capacity, status.Pages, status.Phase, status.Detail, keys, s.drainer.Draining())
+	return fmt.Sprint(status.Release, status.Permitted, status.Capacity, status.Pages, status.Phase, status.Detail, keys, s.skews.Load(), s.drainer.Draining())
 }
 
 func (s *Server) unregister(ctx context.Context) {

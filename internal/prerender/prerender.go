@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,6 +89,8 @@ type Server struct {
 	drainer  *web.Drainer
 	metrics  *metrics
 	health   health
+	// skews counts renders that found a file of the newest release gone.
+	skews atomic.Uint64
 }
 
 // New checks the options and binds the listener; it starts nothing.

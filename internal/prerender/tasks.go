@@ -8,7 +8,6 @@ import (
 	"github.com/rewarm/rewarm/internal/page"
 	"github.com/rewarm/rewarm/internal/web"
 	"github.com/rewarm/rewarm/internal/wire"
-	"github.com/rewarm/rewarm/internal/words"
 )
 
 // task is a kind of work as its route offers it: what the pages do, and how
@@ -59,45 +58,6 @@ func orNull(raw json.RawMessage) json.RawMessage {
 		return json.RawMessage("null")
 	}
 	return raw
-}
-
-// The bounds of render options. A page is a bitmap of its viewport's size.
-const (
-	maxSide        = 10_000 // CSS pixels
-	maxScale       = 8
-	maxBlocks      = 100
-	maxOptionBytes = 2048 // of each text
-)
-
-// checkOptions refuses options that no page could be asked for.
-func checkOptions(o words.RenderOptions) error {
-	switch o.Mode {
-	case words.ModeDefault, words.ModeTransition, words.ModeNavigate, words.ModeIsolated:
-	default:
-		return fault.New(fault.Invalid, "mode must be transition, navigate or isolated")
-	}
-	switch o.Format {
-	case "", "png", "jpeg", "webp":
-	default:
-		return fault.New(fault.Invalid, "format must be png, jpeg or webp")
-	}
-	if v := o.Viewport; v != nil {
-		if v.Width < 0 || v.Height < 0 || v.Width > maxSide || v.Height > maxSide {
-			return fault.New(fault.Invalid, "viewport must be at most %d by %d pixels", maxSide, maxSide)
-		}
-		if v.DeviceScaleFactor < 0 || v.DeviceScaleFactor > maxScale {
-			return fault.New(fault.Invalid, "viewport.deviceScaleFactor must be between 0 and %d", maxScale)
-		}
-	}
-	if len(o.Block) > maxBlocks {
-		return fault.New(fault.Invalid, "block has more than %d entries", maxBlocks)
-	}
-	for _, text := range append([]string{o.WaitFor, o.UserAgent, o.Locale, o.Timezone}, o.Block...) {
-		if len(text) > maxOptionBytes {
-			return fault.New(fault.Invalid, "a render option is longer than %d bytes", maxOptionBytes)
-		}
-	}
-	return nil
 }
 
 // releaseBatch hears that a batch is over. No page is kept for a batch alone:

@@ -119,6 +119,8 @@ func (s *Server) render(ctx context.Context, t page.Task, depth int) (attempt, e
 			request.Current = true
 		case isSkew(done.result.Capture) && !skewed:
 			again, skewed = "skew", true
+			s.skews.Add(1) // told at once: a deploy may be under way
+			signal(s.keeper.changed)
 			request.Isolated = true
 		default:
 			return done, nil
@@ -255,7 +257,7 @@ func (s *Server) writeResult(w http.ResponseWriter, a ask, done attempt, began t
 	}
 	web.WriteJSON(w, http.StatusCreated, wire.ContentTypeJSONAPI, wire.Document[any]{
 		Data: wire.Resource[any]{Type: a.kind.answer, ID: a.subject, Attributes: a.kind.attributes(done.result, wire.ResultMeta{
-			RequestID: a.task.Visit.RequestID, Diagnostics: map[string]any{"settledBy": done.result.SettledBy},
+			RequestID: a.task.Visit.RequestID, Diagnostics: done.result.Report.Diagnostics(done.result.SettledBy),
 		})},
 		Meta: &meta,
 	})

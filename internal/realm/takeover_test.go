@@ -49,6 +49,13 @@ func TestTakeoverInChrome(t *testing.T) {
 		"appends beside what the shell has": {
 			`<div id="app"><nav>of the shell</nav></div>`, `<div id="app"><nav>of the shell</nav><main>prerendered</main></div>`,
 			`const p = document.createElement("main"); p.textContent = "application"; document.querySelector("#app").append(p)`, "of the shell"},
+		// As Lit does: it takes a root that is there, and writes beside what is in it.
+		"defines its components long before it renders": {
+			`<div id="app"></div>`, `<div id="app"><my-card><template shadowrootmode="open"><p>prerendered</p><my-card><template shadowrootmode="open">prerendered</template></my-card></template></my-card></div>`,
+			`const seen = [];
+			customElements.define("my-card", class extends HTMLElement { connectedCallback() { (this.shadowRoot ?? this.attachShadow({mode: "open"})).append("card") } });
+			seen.push(document.querySelector("my-card").shadowRoot.textContent);
+			setTimeout(() => { document.querySelector("#app").innerHTML = "<p>application</p>"; document.body.append(...seen) }, 50)`, "card"},
 		"adopts what it finds": {
 			`<div id="app"></div>`, `<div id="app"><p>prerendered</p></div>`,
 			`const a = document.querySelector("#app"); a.firstElementChild.textContent = "application"; a.append(document.createElement("footer"))`, "<footer>"},
@@ -58,12 +65,12 @@ func TestTakeoverInChrome(t *testing.T) {
 			o, f, _ := rendering(t)
 			put(t, o.Host, map[string]string{"index.html": before + c.shell + after, "app.js": c.app})
 			f.visited = func(_ wire.VisitRequest, call client.Call) (client.VisitAnswer, error) {
-				captured := strings.Replace(before, "</head>", "<style>.run-time{}</style></head>", 1) + c.captured + after
+				captured := strings.Replace(before, "</head>", `<style>.run-time{}</style><style data-rewarm-prerendered="" media="all">.run-time-adopted{}</style></head>`, 1) + c.captured + after
 				return client.VisitAnswer{Token: call.Pin, Result: wire.VisitResult{Capture: words.Capture{Status: words.StatusReady, HTTPStatus: 200, HTML: captured}}}, nil
 			}
 			s, _ := start(t, o)
 			get(t, s, "/")
-			contains(t, hit(t, s, "/").body, "prerendered", ".run-time")
+			contains(t, hit(t, s, "/").body, "prerendered", ".run-time", ".run-time-adopted")
 			document := dump(t, s.URL()+"/")
 			contains(t, document, c.keeps, ".of-shell")
 			if strings.Count(document, "application") != 1 {

@@ -54,6 +54,11 @@ const (
 	ProofAfterTransition = 50 * time.Millisecond
 )
 
+// polls is how often one thing may be asked for, each time after the answer:
+// a page that asks on is polling. No chain of requests that a page needs goes
+// through the same URL so often.
+const polls = 8
+
 // maxInFlight bounds the requests that are tracked; a page with more at once
 // is not told apart from one with this many.
 const maxInFlight = 4096
@@ -127,8 +132,9 @@ type Machine struct {
 	arrived  bool // loaded, or the transition's promise resolved
 	said     Said
 	requests map[string]request
-	calm     time.Time // no proof before counts
-	event    time.Time // the last of the network, or the arrival
+	asked    map[string]int // how often data was asked for, by URL
+	calm     time.Time      // no proof before counts
+	event    time.Time      // the last of the network, or the arrival
 	arrival  time.Time
 	proved   time.Time
 	retry    time.Time // no proof is asked for before
@@ -138,6 +144,7 @@ type Machine struct {
 // request is one that is under way.
 type request struct {
 	kind   string
+	url    string
 	giveUp time.Time // it does not count from then on
 }
 
@@ -150,7 +157,7 @@ func New(o Options, now time.Time) *Machine {
 
 func (m *Machine) restart(now time.Time) {
 	m.parsed, m.arrived, m.said = false, false, Said{}
-	m.requests = map[string]request{}
+	m.requests, m.asked = map[string]request{}, map[string]int{}
 	m.calm, m.event, m.arrival = now, now, now
 	m.proved, m.retry, m.unproved = time.Time{}, time.Time{}, 0
 }
@@ -203,25 +210,52 @@ func (m *Machine) disturb(now time.Time, calm time.Duration) {
 	m.retry, m.unproved = time.Time{}, 0
 }
 
+// Request is one that a page makes.
+type Request struct {
+	ID   string
+	Type string // as DevTools names it
+	URL  string // without its query
+}
+
 // RequestStarted says that the page asked for something. Connections that are
-// meant to stay open, and reports that nobody waits for, do not count.
-func (m *Machine) RequestStarted(id, resourceType string, now time.Time) {
+// meant to stay open, reports that nobody waits for, and polls do not count.
+func (m *Machine) RequestStarted(r Request, now time.Time) {
 	patience := RequestPatience
-	switch resourceType {
+	switch r.Type {
 	case "WebSocket", "DirectSocket", "EventSource", "Ping", "CSPViolationReport", "Preflight", "Prefetch", "Manifest", "SignedExchange", "FedCM":
 		return
 	case "Image", "Media", "Font", "TextTrack", "Document":
 		patience = DecorPatience
+	case "Fetch", "XHR":
+		if m.asked[r.URL]++; m.asked[r.URL] > polls && !m.isAsked(r.URL) {
+			return
+		}
 	}
 	if len(m.requests) < maxInFlight {
-		m.requests[id] = request{kind: resourceType, giveUp: now.Add(patience)}
+		m.requests[r.ID] = request{kind: r.Type, url: r.URL, giveUp: now.Add(patience)}
 	}
 	m.disturb(now, 0)
 }
 
-// Answered says that a request's answer has begun.
-func (m *Machine) Answered(id string, now time.Time) {
+// isAsked is whether a request for the URL is under way.
+func (m *Machine) isAsked(url string) bool {
+	for _, r := range m.requests {
+		if r.url == url {
+			return true
+		}
+	}
+	return false
+}
+
+// Answered says that a request's answer has begun, and with which status. That
+// of an error is all that scripts mostly read of it, and an answer that is not
+// read to its end is never heard to end.
+func (m *Machine) Answered(id string, status int, now time.Time) {
 	r, ok := m.requests[id]
+	if status >= 400 {
+		m.RequestEnded(id, now)
+		return
+	}
 	if at := now.Add(StreamPatience); ok && (r.kind == "Fetch" || r.kind == "XHR") && at.Before(r.giveUp) {
 		r.giveUp = at
 		m.requests[id] = r

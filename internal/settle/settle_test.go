@@ -26,7 +26,7 @@ func TestDecisions(t *testing.T) {
 	}
 	quiet := ready(words.SettledByQuiet)
 	loadedWith := func(kind string) func(*Machine) {
-		return func(m *Machine) { m.Loaded(at(10)); m.RequestStarted("1", kind, at(20)) }
+		return func(m *Machine) { m.Loaded(at(10)); m.RequestStarted(Request{ID: "1", Type: kind}, at(20)) }
 	}
 	for _, c := range []struct {
 		name    string
@@ -44,7 +44,7 @@ func TestDecisions(t *testing.T) {
 		{"asked for something since", Options{}, func(m *Machine) {
 			m.Loaded(at(10))
 			m.Proved(at(60))
-			m.RequestStarted("1", "Fetch", at(61))
+			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(61))
 			m.RequestEnded("1", at(62))
 		}, at(99), prove(62)},
 		{"not proved: a pause", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(60)) }, at(61), Decision{Next: after(60, retryMin)}},
@@ -55,17 +55,36 @@ func TestDecisions(t *testing.T) {
 		{"data in flight", Options{}, loadedWith("Fetch"), at(9999), Decision{Next: after(20, RequestPatience)}},
 		{"a long poll", Options{}, loadedWith("XHR"), after(20, RequestPatience), quiet},
 		{"a picture in flight", Options{}, loadedWith("Image"), at(100), Decision{Next: after(20, DecorPatience)}},
-		{"a picture that never comes", Options{}, func(m *Machine) { m.RequestStarted("1", "Image", at(5)); m.Parsed() }, after(5, DecorPatience), quiet},
-		{"parsed is not loaded", Options{}, func(m *Machine) { m.RequestStarted("1", "Script", at(5)); m.Parsed() }, after(5, DecorPatience),
+		{"a picture that never comes", Options{}, func(m *Machine) { m.RequestStarted(Request{ID: "1", Type: "Image"}, at(5)); m.Parsed() }, after(5, DecorPatience), quiet},
+		{"parsed is not loaded", Options{}, func(m *Machine) { m.RequestStarted(Request{ID: "1", Type: "Script"}, at(5)); m.Parsed() }, after(5, DecorPatience),
 			Decision{Next: after(5, RequestPatience)}},
-		{"a stream has begun", Options{}, func(m *Machine) { loadedWith("Fetch")(m); m.Answered("1", at(30)) }, at(100), Decision{Next: after(30, StreamPatience)}},
+		{"a stream has begun", Options{}, func(m *Machine) { loadedWith("Fetch")(m); m.Answered("1", 200, at(30)) }, at(100), Decision{Next: after(30, StreamPatience)}},
+		{"asked again and again", Options{}, func(m *Machine) {
+			m.Loaded(at(10))
+			for n := range polls + 1 {
+				m.RequestStarted(Request{ID: fmt.Sprint(n), Type: "Fetch", URL: "/poll"}, at(20+n))
+				if n < polls {
+					m.RequestEnded(fmt.Sprint(n), at(20+n))
+				}
+			}
+		}, at(90), prove(20 + polls - 1)},
+		{"asked for the same, all at once", Options{}, func(m *Machine) {
+			m.Loaded(at(10))
+			for n := range polls + 1 {
+				m.RequestStarted(Request{ID: fmt.Sprint(n), Type: "Fetch", URL: "/graphql"}, at(20))
+			}
+			for n := range polls {
+				m.RequestEnded(fmt.Sprint(n), at(25))
+			}
+		}, at(90), Decision{Next: after(20, RequestPatience)}},
+		{"an error that nobody reads", Options{}, func(m *Machine) { loadedWith("Fetch")(m); m.Answered("1", 404, at(30)) }, at(31), Decision{Next: after(30, CalmAfterAnswer)}},
 		{"the answer delays", Options{}, func(m *Machine) {
-			m.RequestStarted("1", "Fetch", at(5))
+			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(5))
 			m.Loaded(at(10))
 			m.RequestEnded("1", at(500))
 		}, at(510), Decision{Next: after(500, CalmAfterAnswer)}},
 		{"code delays longer", Options{}, func(m *Machine) {
-			m.RequestStarted("1", "Script", at(5))
+			m.RequestStarted(Request{ID: "1", Type: "Script"}, at(5))
 			m.Loaded(at(10))
 			m.RequestEnded("1", at(500))
 		}, at(510), Decision{Next: after(500, CalmAfterCode)}},
@@ -73,7 +92,7 @@ func TestDecisions(t *testing.T) {
 		{"open connections", Options{}, func(m *Machine) {
 			m.Loaded(at(10))
 			for i, kind := range []string{"WebSocket", "EventSource", "Ping"} {
-				m.RequestStarted(fmt.Sprint(i), kind, at(90))
+				m.RequestStarted(Request{ID: fmt.Sprint(i), Type: kind}, at(90))
 			}
 		}, at(110), prove(10)},
 		{"signal false holds", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Says(Said{Signal: NotReady}) }, at(9999), Decision{}},
@@ -106,18 +125,18 @@ func TestDecisions(t *testing.T) {
 			m.TransitionDone(at(5))
 		}, at(5), Decision{Prove: ProofAfterTransition, Next: after(5, RestlessPatience)}},
 		{"what was fetched for the transition has been had", Options{Kind: Transition}, func(m *Machine) {
-			m.RequestStarted("1", "Fetch", at(1))
+			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(1))
 			m.RequestEnded("1", at(4))
 			m.TransitionDone(at(5))
 			m.Proved(at(5))
 		}, at(5), quiet},
 		{"transition that loads", Options{Kind: Transition}, func(m *Machine) {
-			m.RequestStarted("1", "Fetch", at(1))
+			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(1))
 			m.NewDocument(at(5))
 			m.TransitionDone(at(6))
 		}, at(9999), Decision{}},
 		{"transition that has loaded", Options{Kind: Transition}, func(m *Machine) {
-			m.RequestStarted("1", "Fetch", at(1))
+			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(1))
 			m.NewDocument(at(5))
 			m.Loaded(at(10))
 		}, at(110), prove(10)},
@@ -138,7 +157,7 @@ func TestPhases(t *testing.T) {
 		t.Errorf("under way: %+v", got)
 	}
 	m.Loaded(at(40))
-	m.RequestStarted("1", "Fetch", at(50))
+	m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(50))
 	m.RequestEnded("1", at(140))
 	if got, want := m.Phases(at(170)), (Phases{40 * time.Millisecond, 100 * time.Millisecond, 30 * time.Millisecond}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -162,7 +181,7 @@ func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 			id := fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "id"))
 			switch rapid.IntRange(0, 8).Draw(t, "event") {
 			case 0:
-				m.RequestStarted(id, "Fetch", now)
+				m.RequestStarted(Request{ID: id, Type: "Fetch"}, now)
 				open[id], event = now, now
 			case 1:
 				m.RequestEnded(id, now)
@@ -184,7 +203,7 @@ func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 					arrived, event = true, now
 				}
 			case 5:
-				m.RequestStarted("socket", "WebSocket", now)
+				m.RequestStarted(Request{ID: "socket", Type: "WebSocket"}, now)
 			case 6:
 				m.NewDocument(now)
 				clear(open)

@@ -96,6 +96,7 @@ func (c *composition) compare(own, captured *xhtml.Node, depth int) ([]site, err
 			continue
 		}
 		switch {
+		case isShadow(n): // of an element of the shell: see content
 		case n.Type == xhtml.ElementNode && sheet(n) != "":
 			loose = append(loose, n)
 		case shows(n):
@@ -237,13 +238,18 @@ func (c *composition) mount(s site) (done bool, err error) {
 			return false, nil
 		}
 	}
-	text, err := cleaned(children(s.captured))
+	text, err := cleaned(content(s.captured))
 	if err != nil {
 		return false, err
 	}
-	c.edits = append(c.edits, edit{c.tags[i].end, c.tags[j].start, text + c.script(-1)})
+	c.edits = append(c.edits, edit{c.tags[i].end, c.tags[j].start, text + c.script(-1, text)})
 	return true, nil
 }
+
+// content is what a mount element holds. Its own shadow root is left out: the
+// element stays when the application starts, and nothing says whether its class
+// would replace that root or write beside what is in it.
+func content(mount *xhtml.Node) []*xhtml.Node { return slices.DeleteFunc(children(mount), isShadow) }
 
 // wrap puts additions into an element of ours where they stood.
 func (c *composition) wrap(s site, isBody bool) error {
@@ -266,7 +272,7 @@ func (c *composition) wrap(s site, isBody bool) error {
 	if err != nil {
 		return err
 	}
-	c.edits = append(c.edits, edit{at, at, "<div data-rewarm-prerendered>" + text + "</div>" + c.script(s.count)})
+	c.edits = append(c.edits, edit{at, at, "<div data-rewarm-prerendered>" + text + "</div>" + c.script(s.count, text)})
 	return nil
 }
 
@@ -303,9 +309,13 @@ func cleaned(nodes []*xhtml.Node) (string, error) {
 
 // script is the element that ends a site's life at takeover. own is how many
 // visible children the shell's element has by itself; -1 in a mount element,
-// all of whose children are ours.
-func (c *composition) script(own int) string {
-	text := takeover + "(" + strconv.Itoa(own) + ")"
+// all of whose children are ours. text is what was prerendered there.
+func (c *composition) script(own int, text string) string {
+	deep := ""
+	if strings.Contains(text, "shadowrootmode") {
+		deep = ",1"
+	}
+	text = takeover + "(" + strconv.Itoa(own) + deep + ")"
 	c.scripts = append(c.scripts, text)
 	nonce := ""
 	if c.nonce != "" {

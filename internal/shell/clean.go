@@ -80,7 +80,7 @@ func shows(n *html.Node) bool {
 	if n.Type == html.TextNode {
 		return strings.TrimSpace(n.Data) != ""
 	}
-	if n.Type != html.ElementNode || invisible(n) {
+	if n.Type != html.ElementNode || invisible(n) && !isShadow(n) {
 		return false
 	}
 	switch n.Data {
@@ -93,6 +93,12 @@ func shows(n *html.Node) bool {
 		}
 	}
 	return false
+}
+
+// isShadow reports whether a node is what its parent shows in place of its
+// children: a declarative shadow root.
+func isShadow(n *html.Node) bool {
+	return n.Type == html.ElementNode && n.Data == "template" && attrOf(n.Attr, "shadowrootmode") != ""
 }
 
 // invisible elements never count as content, here and in the removing script.

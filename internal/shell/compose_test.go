@@ -92,6 +92,19 @@ func TestMountBesidePortalKeepsItsPlace(t *testing.T) {
 	hasNot(t, out, "portal")
 }
 
+func TestComponentsKeepTheirShadowRoots(t *testing.T) {
+	shell := `<head></head><body><div id=root></div><my-bar></my-bar><script src=a.js></script></body>`
+	card := `<my-card><template shadowrootmode="open"><p onclick="x()">In the root</p><script>evil()</script><style data-rewarm-prerendered="">p{top:0}</style></template></my-card>`
+	out := compose(t, shell, `<head><style data-rewarm-prerendered="" media="print">.adopted{top:0}</style></head><body><div id="root">`+card+
+		`</div><my-bar><template shadowrootmode="open">The shell's own</template></my-bar><script src="a.js"></script></body>`)
+	has(t, out, `<div id=root><my-card><template shadowrootmode="open"><p>In the root</p><style data-rewarm-prerendered="">p{top:0}</style></template></my-card><script>`, `(-1,1)</script></div>`,
+		`<style media="print" data-rewarm-prerendered="">.adopted{top:0}</style></head>`, `<my-bar></my-bar>`)
+	hasNot(t, out, "evil", "onclick", "The shell")
+	out = compose(t, `<body><my-app></my-app></body>`, `<body><my-app><template shadowrootmode="open"><slot></slot></template><p>Light</p></my-app></body>`)
+	has(t, out, `<my-app><p>Light</p><script>`, `(-1)</script></my-app>`)
+	hasNot(t, out, "shadowrootmode")
+}
+
 func TestElementsThatThePageRemovedAreRemoved(t *testing.T) {
 	shell := `<head><title>a</title><meta name=robots content=noindex></head><body><div id=r></div></body>`
 	out := compose(t, shell, `<head><title>b</title></head><body><div id="r">x</div></body>`)

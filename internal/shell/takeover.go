@@ -9,10 +9,19 @@ package shell
 // and those that adopt our nodes keep them. Linked style sheets stay: loaders
 // (Vite's among them) do not add one that they find, so taking it away would
 // leave the application without.
-const takeover = `(function(own){` +
+//
+// With deep, components of ours have shadow roots that the parser made. A class
+// that is defined before ours goes may write beside what is in such a root, if
+// it sees one; so it sees none until it attaches its own, which empties it.
+const takeover = `(function(own,deep){` +
 	`var s=document.currentScript,p=s.parentNode,m=own<0,o,t=false,` +
 	`ours=m?[].slice.call(p.childNodes):[s.previousSibling];` +
 	`ours=ours.filter(function(x){return x!==s});s.remove();if(m)own=0;` +
+	`function h(n){var r=n.shadowRoot;if(r){h(r);` +
+	`Object.defineProperty(n,"shadowRoot",{configurable:true,value:null});` +
+	`n.attachShadow=function(i){delete n.shadowRoot;delete n.attachShadow;return n.attachShadow(i)}}` +
+	`if(n.children)[].forEach.call(n.children,h)}` +
+	`if(deep)ours.forEach(h);` +
 	`function v(x){return x.nodeType===1?!/^(SCRIPT|STYLE|LINK|TEMPLATE|NOSCRIPT|META|BASE|TITLE)$/i.test(x.nodeName):x.nodeType===3&&/\S/.test(x.data)}` +
 	`function f(x){return ours.indexOf(x)<0&&!(x.hasAttribute&&x.hasAttribute("data-rewarm-prerendered"))&&v(x)}` +
 	`o=new MutationObserver(function(r){` +

@@ -54,6 +54,9 @@ type HostShell struct {
 	Pages   map[words.Token]int `json:"pages"`
 	Phase   words.Phase         `json:"phase,omitempty"`
 	Detail  string              `json:"detail,omitempty"`
+	// Skews counts the renders of this process that found a file of the newest
+	// release they knew gone: a deploy may be under way that nobody reported.
+	Skews uint64 `json:"skews,omitempty"`
 }
 
 // ParseHeartbeat reads a heartbeat's body. Malformed entries are dropped, not
@@ -116,6 +119,7 @@ func readHostShell(raw json.RawMessage) HostShell {
 	shell := HostShell{Pages: map[words.Token]int{}}
 	fields, _ := read[map[string]json.RawMessage](raw)
 	shell.Release, _ = read[uint64](fields["release"])
+	shell.Skews, _ = read[uint64](fields["skews"])
 	if s, ok := read[string](fields["desired"]); ok {
 		shell.Desired, _ = words.ParseToken(s)
 	}

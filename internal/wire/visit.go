@@ -64,8 +64,24 @@ type VisitResult struct {
 
 // ResultMeta travels inside the attributes, as Boxel's clients expect it.
 type ResultMeta struct {
-	RequestID   string         `json:"requestId"`
-	Diagnostics map[string]any `json:"diagnostics,omitempty"`
+	RequestID   string       `json:"requestId"`
+	Diagnostics *Diagnostics `json:"diagnostics,omitempty"`
+}
+
+// Diagnostics say how the page got to its result. The times are milliseconds:
+// going to the route, waiting until it had settled, capturing it; and, of the
+// first two together, until it had arrived, until the network was quiet, until
+// its scripts were.
+type Diagnostics struct {
+	SettledBy words.SettledBy `json:"settledBy"`
+	Mode      words.Mode      `json:"mode"`
+	FellBack  bool            `json:"fellBack"` // a transition was tried, and the page navigated
+	GoMs      int64           `json:"goMs"`
+	SettleMs  int64           `json:"settleMs"`
+	CaptureMs int64           `json:"captureMs"`
+	ArriveMs  int64           `json:"arriveMs"`
+	NetworkMs int64           `json:"networkMs"`
+	QuietMs   int64           `json:"quietMs"`
 }
 
 // Meta is the meta of a render's answer.

@@ -89,7 +89,7 @@ func TestHeartbeatDropsWhatIsMalformed(t *testing.T) {
 		"url":"HTTP://Host:80/","capacity":"many","status":"asleep","unknown":1,
 		"warmedAffinities":["realm:a",7,"",null],
 		"affinityVacancy":{"realm:a":{"idle":true,"tabCount":2,"maxPendingPriority":3},"b":{"idle":1},"c":{"idle":true,"tabCount":-1},"d":5},
-		"hostShell":{"release":4,"desired":"t\nx","pages":{"t1":2,"t 2":1,"t3":-1,"t4":"x"},"phase":"fresh","detail":7}}}}`))
+		"hostShell":{"release":4,"skews":3,"desired":"t\nx","pages":{"t1":2,"t 2":1,"t3":-1,"t4":"x"},"phase":"fresh","detail":7}}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestHeartbeatDropsWhatIsMalformed(t *testing.T) {
 	want := wire.Heartbeat{
 		URL: "http://host", Capacity: 4, Status: "active", WarmedAffinities: []string{"realm:a"},
 		AffinityVacancy: map[string]wire.Vacancy{"realm:a": {Idle: true, TabCount: 2, MaxPendingPriority: &three}},
-		HostShell:       wire.HostShell{Release: 4, Pages: map[words.Token]int{"t1": 2}, Phase: words.PhaseFresh},
+		HostShell:       wire.HostShell{Release: 4, Pages: map[words.Token]int{"t1": 2}, Phase: words.PhaseFresh, Skews: 3},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

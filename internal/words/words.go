@@ -143,8 +143,12 @@ type RenderOptions struct {
 	Timezone  string    `json:"timezone,omitempty"` // IANA name
 	Block     []string  `json:"block,omitempty"`    // image, font, media, stylesheet, or a URL pattern with *
 	Mode      Mode      `json:"mode,omitempty"`
-	Format    string    `json:"format,omitempty"` // of a screenshot: png, jpeg, webp
-	FullPage  bool      `json:"fullPage,omitempty"`
+	// Of a screenshot: png, jpeg, webp or pdf; the whole page instead of what the
+	// viewport shows; the first element that a CSS selector matches, and nothing
+	// else.
+	Format   string `json:"format,omitempty"`
+	FullPage bool   `json:"fullPage,omitempty"`
+	Selector string `json:"selector,omitempty"`
 }
 
 // Visit asks for one URL to be rendered.

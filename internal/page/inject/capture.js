@@ -1,29 +1,4 @@
 // What a settled page gives.
-const serialise = node => {
-  const t = document.createElement('template');
-  t.content.appendChild(node.cloneNode(true));
-  return t.innerHTML;
-};
-// The pieces of the document around the inner HTML of head and body, so that
-// nothing is serialised or sent twice.
-const pieces = limit => {
-  const root = document.documentElement, head = document.head, body = document.body;
-  const type = document.doctype ? new XMLSerializer().serializeToString(document.doctype) + '\n' : '';
-  if (!root || !head || !body || head.parentNode !== root || body.parentNode !== root || body.tagName !== 'BODY') {
-    return { pre: type + (root ? root.outerHTML : ''), head: '', mid: '', body: '', post: '' };
-  }
-  const open = el => { const s = el.cloneNode(false).outerHTML; return s.slice(0, s.lastIndexOf('</')) };
-  const out = { pre: type + open(root), head: head.innerHTML, mid: '', body: body.innerHTML, post: '' };
-  if (out.head.length + out.body.length > limit) return { big: out.head.length + out.body.length };
-  let at = 'pre';
-  for (const n of root.childNodes) {
-    if (n === head) { out[at] += open(head); at = 'mid'; out.mid = '</head>' }
-    else if (n === body) { out[at] += open(body); at = 'post'; out.post = '</body>' }
-    else out[at] += serialise(n);
-  }
-  out.post += '</html>';
-  return out;
-};
 
 // The module result as JSON text: {} when the page offers none.
 const moduleResult = limit => {
@@ -37,27 +12,50 @@ const moduleResult = limit => {
   if (text && text.length > limit) return { fault: 'is over ' + limit + ' characters long' };
   return { json: text };
 };
-const nothing = { pre: '', head: '', mid: '', body: '', post: '' };
 
+// links are where the page leads within its realms, each once, without fragments.
+const maxLinks = 5000, maxLinkChars = 2 << 20;
+// A path in which the URL parser would change nothing: parsing is what links cost.
+const plainPath = /^(?:\/[\w~-][\w~.-]*)+\/?(?:\?[\w~.=&-]*)?$/;
+const linksOf = (roots, realms) => {
+  const seen = new Set(), links = new Set(), base = document.baseURI, at = new URL(base).origin;
+  const inRealm = u => realms.some(r => u.startsWith(r) && (u.length === r.length || u[r.length] === '/' || u[r.length] === '?'));
+  let room = maxLinkChars;
+  for (const root of roots) {
+    for (const a of root.querySelectorAll('a[href]')) {
+      const raw = a.getAttribute('href'), end = raw.indexOf('#'), path = end < 0 ? raw : raw.slice(0, end);
+      if (seen.has(path)) continue;
+      seen.add(path);
+      const u = plainPath.test(path) ? at + path : (URL.parse(path, base) || { href: '' }).href;
+      if (u.length > 8192 || !inRealm(u)) continue;
+      links.add(u);
+      if (links.size >= maxLinks || (room -= u.length) < 0) return [...links];
+    }
+  }
+  return [...links];
+};
+
+// capture gives what is wanted of the page; every text that it chose is bounded.
 const capture = (realms, limit, wanted) => {
-  const c = wanted === 'document' ? pieces(limit) : Object.assign({}, nothing);
+  if (!document.documentElement) throw new Error('the page has removed its document');
+  const c = { pre: '', head: '', mid: '', body: '', post: '', links: [], headers: [], code: '' };
+  if (wanted === 'document') {
+    const w = writer(), parts = pieces(w), size = parts.reduce((n, p) => n + p.length, 0);
+    if (size > limit) return { big: size };
+    [c.pre, c.head, c.mid, c.body, c.post] = parts;
+    c.links = linksOf(w.roots, realms);
+  }
   if (wanted === 'module') c.module = moduleResult(limit);
-  if (c.big) return c;
-  const status = document.querySelector('meta[name="prerender-status-code"]');
-  const said = document.querySelector('[data-prerender-status]');
-  const err = document.querySelector('[data-prerender-error]');
-  c.url = location.href; c.title = document.title;
-  c.code = status ? status.content : '';
-  c.headers = Array.from(document.querySelectorAll('meta[name="prerender-header"]'), m => m.content).slice(0, 50);
-  c.attr = said ? said.getAttribute('data-prerender-status') : '';
+  for (const m of document.querySelectorAll('meta[name^="prerender-"]')) {
+    const text = String(m.content).slice(0, 16384);
+    if (m.name === 'prerender-status-code') c.code ||= text;
+    else if (m.name === 'prerender-header' && c.headers.length < 50) c.headers.push(text);
+  }
+  const said = document.querySelector('[data-prerender-status]'), err = document.querySelector('[data-prerender-error]');
+  c.url = location.href.slice(0, 8192);
+  c.title = document.title.slice(0, 8192);
+  c.attr = said ? said.getAttribute('data-prerender-status').slice(0, 64) : '';
   c.err = err ? err.textContent.slice(0, 4096) : null;
   c.empty = !document.body || !document.body.firstElementChild && !document.body.textContent.trim();
-  const links = new Set();
-  for (const a of document.querySelectorAll('a[href]')) {
-    if (links.size >= 5000 || typeof a.href !== 'string') continue;
-    const u = a.href.split('#')[0];
-    if (u.length <= 8192 && realms.some(r => u === r || u.startsWith(r + '/') || u.startsWith(r + '?'))) links.add(u);
-  }
-  c.links = [...links];
   return c;
 };

@@ -5,7 +5,7 @@ const io = {
     take(observer.takeRecords());
     epoch = e; sig = ''; touched = false;
     unmoved();
-    oldEl = document.querySelector('[data-prerender-status]');
+    oldEl = find('[data-prerender-status]');
     expect(selector);
     say('start');
   },
@@ -18,7 +18,8 @@ const io = {
       : typeof window.boxelTransitionTo === 'function' ? window.boxelTransitionTo : null;
     if (!f) return 'none';
     io.begin(e, selector);
-    const snap = () => { const c = capture(realms, limit, 'document'); return c.big ? undefined : c };
+    // What it cannot have now it is asked for later, and says then why not.
+    const snap = () => { try { const c = capture(realms, limit, 'document'); return c.big ? undefined : c } catch { return undefined } };
     const end = (t, err) => {
       if (epoch !== e) return;
       take(observer.takeRecords());

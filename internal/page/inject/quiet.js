@@ -10,9 +10,10 @@ const note = () => {
   else timer = later(() => { timer = 0; sent = now(); say('m') }, wait);
 };
 // What changes again and again without growing is a ticker: a clock, a counter,
-// a carousel. It is not waited for. ticks counts the changes of each node.
-const often = 3;
-let ticks = new WeakMap();
+// a carousel. It is waited for no longer than what is drawn in a few dozen steps.
+// ticks counts the changes of each node.
+const often = 30;
+let ticks = bag(new WeakMap());
 const progress = node => {
   const size = node.childNodes.length, tick = ticks.get(node);
   if (!tick) { ticks.set(node, { n: 1, size }); return true }
@@ -43,7 +44,7 @@ const expect = selector => { want = selector; observe() };
 // One that was asked for by a call that was asked for by a call ... is a loop.
 const loop = 5;
 let depth = 0;
-const timers = new Map(), frames = new Map(), idles = new Map();
+const timers = bag(), frames = bag(), idles = bag();
 // replace puts a function of ours in the place of the window's. A proxy looks
 // like what it stands for.
 const replace = (owner, name, trap) => {
@@ -84,7 +85,7 @@ const notes = set => ({
   construct(f, args, as) { set(); return construct(f, args, as) },
 });
 const away = notes(() => { elsewhere = now() }), seen = notes(() => { watching = true });
-for (const name of ['Worker', 'SharedWorker', 'BroadcastChannel', 'FileReader', 'createImageBitmap']) replace(window, name, away);
+for (const name of ['SharedWorker', 'BroadcastChannel', 'FileReader', 'createImageBitmap']) replace(window, name, away);
 for (const name of ['compile', 'instantiate', 'compileStreaming', 'instantiateStreaming']) replace(window.WebAssembly, name, away);
 replace(window.IDBFactory && IDBFactory.prototype, 'open', away);
 replace(window.CacheStorage && CacheStorage.prototype, 'open', away);
@@ -92,6 +93,19 @@ replace(window.CacheStorage && CacheStorage.prototype, 'match', away);
 replace(window.LockManager && LockManager.prototype, 'request', away);
 replace(HTMLImageElement.prototype, 'decode', away);
 replace(Document.prototype, 'startViewTransition', away);
+// A worker that was started, or was told something, has something to say; one
+// that does not say it within a second is one that only listens.
+let awaited = -1, woken = null;
+const tell = () => { elsewhere = now(); awaited = elsewhere + 1000 };
+const told = () => { elsewhere = now(); awaited = -1; if (woken) woken() };
+replace(window, 'Worker', { construct(f, args, as) {
+  const worker = construct(f, args, as);
+  tell();
+  listen(worker, 'message', told);
+  listen(worker, 'error', told);
+  return worker;
+} });
+replace(window.Worker && Worker.prototype, 'postMessage', notes(tell));
 for (const name of ['IntersectionObserver', 'ResizeObserver']) replace(window, name, seen);
 
 // drain calls f, with how long it took, once every task that was ready has run,
@@ -106,7 +120,9 @@ const drain = f => {
 };
 // turn is drain after the frame that somebody waits for, unless it never comes.
 const turn = f => {
-  if (!watching && ![...frames.values()].some(e => e.depth <= loop)) return drain(f);
+  let wanted = watching;
+  for (const e of frames.values()) wanted = wanted || e.depth <= loop;
+  if (!wanted) return drain(f);
   let over = false;
   const end = () => { if (!over) { over = true; drain(f) } };
   raf(end);
@@ -120,7 +136,8 @@ const coming = window => {
   for (const known of [timers, frames, idles]) {
     for (const e of known.values()) {
       if (e.due - at > window || e.depth > loop && at - lastMut > window) continue;
-      const ms = e.due > at ? e.due - at : 0;
+      // A thread that we keep busy is never idle.
+      const ms = e.due > at ? e.due - at : known === idles ? 10 : 0;
       if (next < 0 || ms < next) next = ms;
     }
   }
@@ -134,18 +151,23 @@ const coming = window => {
 const prove = (window, then) => {
   const until = now() + 3 * window + 100;
   let before = muts, extra = 3;
+  const pause = ms => {
+    let over = false;
+    woken = () => { if (!over) { over = true; turn(look) } };
+    later(woken, ms);
+  };
   const look = lag => {
     take(observer.takeRecords());
     const at = now(), due = coming(window), silent = at - (lastMut > elsewhere ? lastMut : elsewhere);
-    const wait = due >= 0 ? due : elsewhere >= 0 && silent < window ? window - silent : -1;
+    const wait = due >= 0 ? due : awaited > at ? awaited - at : elsewhere >= 0 && silent < window ? window - silent : -1;
     if (muts === before && wait < 0 && (lag < 5 || !extra--)) return then(true);
     if (at >= until) return then(false);
     before = muts;
-    if (wait > 1) later(() => turn(look), wait);
+    if (wait > 1) pause(wait);
     else turn(look);
   };
   take(observer.takeRecords());
   before = muts;
   turn(look);
 };
-const unmoved = () => { ticks = new WeakMap(); elsewhere = -1; watching = false };
+const unmoved = () => { ticks = bag(new WeakMap()); elsewhere = awaited = -1; watching = false };

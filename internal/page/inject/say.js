@@ -1,22 +1,29 @@
-// What the page says of itself, and how we are told: say, which returns whether
-// the page says that it is ready. Whatever the page may patch
+// What the page says of itself, and how we are told. Whatever the page may patch
 // later is taken here, before it runs.
 const raw = window.__rewarmSend;
 delete window.__rewarmSend;
 if (window !== window.top || !raw) return;
 const stringify = JSON.stringify, parse = JSON.parse, now = performance.now.bind(performance);
-const { apply, construct } = Reflect;
+const { apply, construct } = Reflect, { addEventListener } = EventTarget.prototype;
+const listen = (target, name, f) => apply(addEventListener, target, [name, f]);
+const { querySelector } = Document.prototype, { getAttribute } = Element.prototype, { slice } = String.prototype;
+const find = selector => apply(querySelector, document, [selector]);
+const cut = (text, n) => apply(slice, String(text), [0, n]);
+// bag is a map that nobody but us can break.
+const bag = (map = new Map()) => ({ set: map.set.bind(map), get: map.get.bind(map), delete: map.delete.bind(map), values: map.values && map.values.bind(map) });
 const later = window.setTimeout.bind(window), raf = window.requestAnimationFrame.bind(window), P = Promise;
 const post = window.scheduler && scheduler.postTask.bind(scheduler);
+// say tells, with a capture if the page says that it is ready or always, and
+// returns whether it says so.
 const say = (t, more, shot, always) => {
-  const el = document.querySelector('[data-prerender-status]');
-  const value = el ? el.getAttribute('data-prerender-status') : '';
+  const el = find('[data-prerender-status]');
+  const value = el ? cut(apply(getAttribute, el, ['data-prerender-status']), 64) : '';
   let sel = false;
-  if (want) { try { sel = !!document.querySelector(want) } catch { sel = false } }
+  if (want) { try { sel = !!find(want) } catch { sel = false } }
   const isNew = value !== '' && (touched || el !== oldEl);
   const isReady = sig === 'true' || sig === '' && value === 'ready' && isNew;
-  raw(stringify({ t, e: epoch, r: sig, a: value, n: isNew, s: sel, w: !!document.getElementById('standby-ready'), m: muts,
-    x: more === undefined ? '' : String(more).slice(0, 1024), c: shot && (isReady && !want || always) ? shot() : undefined }));
+  raw(stringify({ t, e: epoch, r: sig, a: value, n: isNew, s: sel, w: !!find('#standby-ready'), m: muts,
+    x: more === undefined ? '' : cut(more, 1024), c: shot && (isReady && !want || always) ? shot() : undefined }));
   return isReady;
 };
 let epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();

@@ -1,0 +1,38 @@
+// Style sheets whose rules are not their text: libraries write rule by rule in
+// production, where an element's text stays empty or says what once was.
+const rewritten = new WeakSet();
+// watch tells when a member of a native type is used; native code does the rest.
+const watch = (owner, name, part, then) => {
+  const d = owner && Object.getOwnPropertyDescriptor(owner, name);
+  if (!d || !d[part]) return;
+  const native = d[part];
+  d[part] = { [name](...args) { then(this); return native.apply(this, args) } }[name];
+  Object.defineProperty(owner, name, d);
+};
+const rewrite = rule => rewritten.add(rule.parentStyleSheet || rule);
+for (const type of [CSSStyleSheet, CSSGroupingRule, CSSStyleRule, CSSKeyframesRule]) {
+  for (const name of ['insertRule', 'deleteRule', 'addRule', 'removeRule', 'appendRule']) watch(type.prototype, name, 'value', rewrite);
+}
+for (const type of [CSSStyleRule, CSSKeyframeRule, CSSFontFaceRule]) watch(type.prototype, 'style', 'get', rewrite);
+watch(CSSStyleRule.prototype, 'styleMap', 'get', rewrite);
+watch(CSSStyleRule.prototype, 'selectorText', 'set', rewrite);
+
+const rulesOf = sheet => Array.from(sheet.cssRules, r => r.cssText).join('\n');
+// In a style element nothing but its end tag is markup; in CSS it can only be
+// in a string or a comment, where the escape means the same.
+const inStyle = css => css.replace(/<\/(?=style)/gi, '<\\/');
+// styleText is what a style element has to say if that is not its text.
+const styleText = el => {
+  const sheet = el.sheet;
+  if (!sheet) return;
+  if (sheet.disabled) return '';
+  const text = el.textContent;
+  if (rewritten.has(sheet) || sheet.cssRules.length && !text.trim()) return inStyle(rulesOf(sheet));
+  if (/<\/style/i.test(text)) return inStyle(text);
+};
+// sheetMarkup is a constructed sheet as an element, marked as what takeover
+// removes: the application brings its own.
+const sheetMarkup = sheet => {
+  const css = sheet.disabled ? '' : inStyle(rulesOf(sheet)), media = quoted(sheet.media.mediaText);
+  return css && `<style data-rewarm-prerendered=""${media && ` media="${media}"`}>${css}</style>`;
+};
