@@ -67,10 +67,23 @@ func Find(path string) (string, error) {
 	}
 	for _, name := range names {
 		if found, err := exec.LookPath(name); err == nil {
-			return found, nil
+			return unwrap(found), nil
 		}
 	}
 	return "", fmt.Errorf("%w on PATH: install Debian's chromium-headless-shell or chromium package, or give --chrome", ErrNotFound)
+}
+
+// unwrap is the program behind a wrapper that is known to stay its parent:
+// Debian's of the headless shell. What is sent to the wrapper's process (our
+// death, a SIGSTOP) would reach a shell.
+func unwrap(path string) string {
+	const wrapper, program = "/usr/bin/chromium-headless-shell", "/usr/lib/chromium/chromium-headless-shell"
+	if path == wrapper {
+		if found, err := exec.LookPath(program); err == nil {
+			return found
+		}
+	}
+	return path
 }
 
 // RemoveLeftovers removes the profile directories that a run which was killed
