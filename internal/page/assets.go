@@ -16,6 +16,7 @@ type assets struct {
 	named   map[string]string // absolute URL -> "script" or "stylesheet"
 	origins map[string]bool   // of the document and of all that is named
 	scripts bool              // the shell has any script, inline ones included
+	refs    []string          // of all scripts and links, as they are written
 }
 
 // assetsOf reads them from a shell as seen at base. A shell that is not well
@@ -44,10 +45,14 @@ func assetsOf(shell []byte, base string) assets {
 			case "script":
 				kind := attribute(tok, "type")
 				a.scripts = a.scripts || runs(kind)
+				if runs(kind) {
+					a.refs = append(a.refs, attribute(tok, "src"))
+				}
 				if src := attribute(tok, "src"); runs(kind) && !a.stranger(at, src, kind, tok) {
 					a.add(at, src, "script")
 				}
 			case "link":
+				a.refs = append(a.refs, attribute(tok, "href"))
 				rel := " " + strings.ToLower(attribute(tok, "rel")) + " "
 				if strings.Contains(rel, " stylesheet ") && !strings.Contains(rel, " alternate ") {
 					a.add(at, attribute(tok, "href"), "stylesheet")

@@ -35,6 +35,7 @@ type captured struct {
 	Err     *string  `json:"err"`
 	Empty   bool     `json:"empty"`
 	Links   []string `json:"links"`
+	Residue left     `json:"residue"`
 	Module  struct {
 		JSON  string `json:"json"`
 		Fault string `json:"fault"`

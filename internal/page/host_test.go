@@ -177,6 +177,9 @@ func (h *host) serve(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, ".js"):
 		w.Header().Set("Content-Type", "text/javascript")
 		_, _ = io.WriteString(w, text)
+	case strings.HasSuffix(r.URL.Path, ".css"):
+		w.Header().Set("Content-Type", "text/css")
+		_, _ = io.WriteString(w, text)
 	default:
 		_, _ = io.WriteString(w, text)
 	}

@@ -19,6 +19,8 @@ var (
 	sayJS string
 	//go:embed inject/quiet.js
 	quietJS string
+	//go:embed inject/residue.js
+	residueJS string
 	//go:embed inject/carry.js
 	carryJS string
 	//go:embed inject/styles.js
@@ -44,13 +46,14 @@ func (p *Page) initScript() cdpage.AddScriptToEvaluateOnNewDocumentParams {
 		Auth    string   `json:"auth"`
 		Header  string   `json:"header"`  // that names a render
 		Shadows bool     `json:"shadows"` // the shell's own markup has shadow roots
-	}{Origins: []string{}, Auth: p.auth, Header: wire.HeaderRequestID, Shadows: bytes.Contains(bytes.ToLower(p.options.Shell.Bytes), []byte("shadowrootmode"))}
+		Refs    []string `json:"refs"`    // of the shell's scripts and links
+	}{Origins: []string{}, Auth: p.auth, Header: wire.HeaderRequestID, Refs: append([]string{}, p.assets.refs...), Shadows: bytes.Contains(bytes.ToLower(p.options.Shell.Bytes), []byte("shadowrootmode"))}
 	for _, r := range p.realms {
 		cfg.Origins = append(cfg.Origins, origin(r))
 	}
 	raw, _ := json.Marshal(cfg) // strings always marshal
 	source := strings.Join([]string{
-		"(() => {\nconst cfg = " + string(raw) + ";", restJS, sayJS, quietJS, carryJS, stylesJS, markupJS, captureJS, ioJS, "})();",
+		"(() => {\nconst cfg = " + string(raw) + ";", restJS, sayJS, quietJS, carryJS, residueJS, stylesJS, markupJS, captureJS, ioJS, "})();",
 	}, "\n")
 	return cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: source}
 }

@@ -146,6 +146,7 @@ func (p *Page) warm(ctx context.Context) error {
 		return fmt.Errorf("%w: %s: %s", ErrNotWarm, p.options.StandbyURL, out.navigation)
 	}
 	p.letThrough()
+	p.learn(ctx)
 	return nil
 }
 

@@ -128,6 +128,7 @@ type Page struct {
 	carrier cdpage.ScriptIdentifier // of the script that names the current render's id
 	// intercepting is whether documents are asked of us; only who renders uses it.
 	intercepting bool
+	residue      residue
 	report       RenderReport
 	pump         sync.WaitGroup
 	stop         context.CancelCauseFunc
@@ -146,6 +147,9 @@ type RenderReport struct {
 	Capture  time.Duration
 	Phases   settle.Phases // of Go and Settle together
 	FellBack bool          // a transition was asked for, and the page was navigated
+	// Residue is what routes before this one left behind, each as "kind: name".
+	// A result that is ready shows none of it.
+	Residue []string
 }
 
 // Total is the whole render's.
@@ -157,6 +161,7 @@ func (r RenderReport) Diagnostics(by words.SettledBy) *wire.Diagnostics {
 		SettledBy: by, Mode: r.Mode, FellBack: r.FellBack,
 		GoMs: r.Go.Milliseconds(), SettleMs: r.Settle.Milliseconds(), CaptureMs: r.Capture.Milliseconds(),
 		ArriveMs: r.Phases.Arrive.Milliseconds(), NetworkMs: r.Phases.Network.Milliseconds(), QuietMs: r.Phases.Quiet.Milliseconds(),
+		Residue: r.Residue,
 	}
 }
 

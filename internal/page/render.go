@@ -91,6 +91,9 @@ type render struct {
 	to         *url.URL
 	soft       time.Time // when waiting ends and capturing what is there begins
 	transition bool      // still to be tried
+	left       left      // behind by routes before it, as of the last capture
+	suspect    *Result   // of a transition; it may show something of them
+	suspected  []string  // of what
 }
 
 // authorize gives the page the visit's credentials, once. From then on it
@@ -140,6 +143,11 @@ func (r *render) run(ctx context.Context) (Result, error) {
 		result, again, cerr := r.finish(ctx, out)
 		r.page.report.Capture += time.Since(began)
 		if !again {
+			if cerr == nil && r.isSuspect(&result) {
+				out, err = r.navigate(ctx)
+				continue
+			}
+			r.judge(result)
 			return result, cerr
 		}
 		out = outcome{timedOut: !time.Now().Before(r.soft)}
@@ -155,6 +163,7 @@ func (r *render) goThere(ctx context.Context) (outcome, error) {
 	p := r.page
 	p.report.Mode = words.ModeTransition
 	p.letThrough()
+	p.teach()
 	p.epoch++
 	p.state.begin(settle.New(settle.Options{Kind: settle.Transition, WaitFor: r.visit.Options.WaitFor != ""}, time.Now()), p.epoch)
 	expression := carrying(r.visit.Carry) + fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s,%d,%s,%d):'none'",
@@ -184,19 +193,24 @@ func (r *render) shotLimit() int {
 	return 256 << 10
 }
 
-// mayTransition is whether the page holds a document of the application at all.
+// mayTransition is whether the page holds a document of the application that
+// holds nothing of the routes before, and transitions are worth trying.
 func (p *Page) mayTransition() bool {
 	p.state.mu.Lock()
 	defer p.state.mu.Unlock()
-	return p.state.attested
+	return p.state.attested && !p.residue.dirty && p.residue.debt < unworthy
 }
 
 func (r *render) navigate(ctx context.Context) (outcome, error) {
 	p := r.page
 	p.report.Mode = words.ModeNavigate
 	p.state.begin(settle.New(settle.Options{Kind: settle.Load, WaitFor: r.visit.Options.WaitFor != "", Static: !p.assets.scripts}, time.Now()), 0)
+	p.residue.dirty, p.residue.taught = false, false
 	soft, cancel := context.WithDeadline(ctx, r.soft)
 	defer cancel()
+	if err := r.emptyStores(soft); err != nil {
+		return late(ctx, err)
+	}
 	if err := p.carryOnLoad(soft, r.visit.Carry); err != nil {
 		return late(ctx, err)
 	}

@@ -77,6 +77,9 @@ func (k Kind) wanted() string {
 // result makes the task's result of what was seen.
 func (r *render) result(got *captured, out outcome) Result {
 	result := Result{Capture: r.outcome(got, out)}
+	if got != nil {
+		r.left = got.Residue
+	}
 	if r.task.Kind != Module || got == nil || result.Status == words.StatusUnusable {
 		return result
 	}

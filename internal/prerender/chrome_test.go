@@ -68,6 +68,8 @@ const app = document.getElementById('app');
 const show = path => {
   app.textContent = 'at ' + path;
   window.prerenderData = {path, deps: ['/dep.js']};
+  if (path === '/store') localStorage.kept = sessionStorage.kept = document.cookie = 'kept=1';
+  if (path === '/show') app.textContent = 'kept: ' + [localStorage.kept, sessionStorage.kept, document.cookie];
   if (path === '/tall') app.style.height = '1500px';
 };
 window.prerenderTransitionTo = async path => { history.pushState({}, '', path); show(path) };

@@ -23,7 +23,9 @@ func (p *fakePage) Do(ctx context.Context, t page.Task) (page.Result, error) {
 		visit.URL = "command " + t.Command + string(t.Input)
 	}
 	capture, err := p.Render(ctx, visit)
-	result := page.Result{Capture: capture}
+	p.world.mu.Lock()
+	result := page.Result{Capture: capture, Report: page.RenderReport{Residue: p.world.residue}}
+	p.world.mu.Unlock()
 	if t.Kind != page.Document {
 		result.HTML = ""
 		if capture.Error == nil {

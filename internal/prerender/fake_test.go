@@ -42,6 +42,7 @@ type world struct {
 	beats     []wire.Heartbeat
 	openError error
 	onClose   func()
+	residue   []string // what every render reports
 	browser   *fakeBrowser
 	render    func(ctx context.Context, p *fakePage, visit words.Visit) (words.Capture, error)
 	stop      context.CancelFunc

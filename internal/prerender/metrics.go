@@ -7,6 +7,7 @@ type metrics struct {
 	renders       *prometheus.CounterVec
 	again         *prometheus.CounterVec
 	refused       *prometheus.CounterVec
+	residue       *prometheus.CounterVec
 	renderSeconds *prometheus.HistogramVec
 	warmUps       *prometheus.CounterVec
 	warmSeconds   prometheus.Histogram
@@ -26,6 +27,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		renders:       counter("renders_total", "Renders answered, by outcome.", "status", "settled_by"),
 		again:         counter("renders_again_total", "Renders done again before the caller heard of it, by reason.", "reason"),
 		refused:       counter("refused_total", "Renders refused with 503, by reason.", "reason"),
+		residue:       counter("residue_total", "What applications left behind of one route for another, by kind.", "kind"),
 		warmUps:       counter("warm_ups_total", "Warm-ups, by outcome.", "outcome"),
 		browserStarts: counter("browser_starts_total", "Starts of Chrome, by outcome.", "outcome"),
 		violations:    counter("invariant_violations_total", "Breaches of an invariant that were caught; must stay 0.", "invariant"),

@@ -168,6 +168,7 @@ func (s *Server) renderOnce(ctx context.Context, request pool.Request, t page.Ta
 	rendering := time.Now()
 	done.result, err = leased.Do(ctx, t)
 	done.render = time.Since(rendering)
+	s.noteResidue(t.Visit, done.result.Report.Residue)
 	if err != nil {
 		leased.done(isFinal(err) && leased.Reusable())
 		return attempt{}, err
@@ -261,6 +262,18 @@ func (s *Server) writeResult(w http.ResponseWriter, a ask, done attempt, began t
 		})},
 		Meta: &meta,
 	})
+}
+
+// noteResidue tells that the application left something of one route behind for
+// another.
+func (s *Server) noteResidue(v words.Visit, names []string) {
+	if len(names) == 0 {
+		return
+	}
+	for _, name := range names {
+		s.metrics.residue.WithLabelValues(page.ResidueKind(name)).Inc()
+	}
+	s.options.Log.Warn("the application left residue of an earlier route", "requestId", v.RequestID, "url", v.URL, "residue", names)
 }
 
 func (s *Server) logRender(a ask, done attempt, began time.Time, err error) {

@@ -82,6 +82,9 @@ type Diagnostics struct {
 	ArriveMs  int64           `json:"arriveMs"`
 	NetworkMs int64           `json:"networkMs"`
 	QuietMs   int64           `json:"quietMs"`
+	// Residue is what the application left behind of routes before, each as
+	// "kind: name". A result that is ready shows none of it.
+	Residue []string `json:"residue,omitempty"`
 }
 
 // Meta is the meta of a render's answer.

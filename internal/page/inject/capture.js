@@ -40,7 +40,7 @@ const capture = (realms, limit, wanted) => {
   if (!document.documentElement) throw new Error('the page has removed its document');
   const c = { pre: '', head: '', mid: '', body: '', post: '', links: [], headers: [], code: '' };
   if (wanted === 'document') {
-    const w = writer(), parts = pieces(w), size = parts.reduce((n, p) => n + p.length, 0);
+    const w = writer(residue.leftOut()), parts = pieces(w), size = parts.reduce((n, p) => n + p.length, 0);
     if (size > limit) return { big: size };
     [c.pre, c.head, c.mid, c.body, c.post] = parts;
     c.links = linksOf(w.roots, realms);
@@ -57,5 +57,6 @@ const capture = (realms, limit, wanted) => {
   c.attr = said ? said.getAttribute('data-prerender-status').slice(0, 64) : '';
   c.err = err ? err.textContent.slice(0, 4096) : null;
   c.empty = !document.body || !document.body.firstElementChild && !document.body.textContent.trim();
+  c.residue = residue.left();
   return c;
 };

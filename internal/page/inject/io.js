@@ -17,6 +17,7 @@ const io = {
     const f = typeof window.prerenderTransitionTo === 'function' ? window.prerenderTransitionTo
       : typeof window.boxelTransitionTo === 'function' ? window.boxelTransitionTo : null;
     if (!f) return 'none';
+    residue.enter(e, path);
     io.begin(e, selector);
     // What it cannot have now it is asked for later, and says then why not.
     const snap = () => { try { const c = capture(realms, limit, 'document'); return c.big ? undefined : c } catch { return undefined } };
@@ -32,6 +33,8 @@ const io = {
     catch (err) { end('fail', err) }
     return 'ok';
   },
+  start: () => residue.start(),
+  know: all => residue.know(all),
   expect(selector) { expect(selector); say('m') },
   carry(id) { carried = id },
   // capture gives a promise when quiet has to be proved; null is no proof.

@@ -27,9 +27,9 @@ const tags = el => {
   return end >= 0 && /^<\/[^"]*>$/.test(text.slice(end)) ? [text.slice(0, end), text.slice(end)] : [text, null];
 };
 
-// writer reads the document once: roots are its trees, the document first, then
+// writer reads the document once, without the elements that are left out: roots are its trees, the document first, then
 // the open shadow roots; a closed one shows itself to nobody.
-const writer = () => {
+const writer = left => {
   const odd = new Set(), css = new Map(), roots = [], sheets = new Map();
   const add = el => { for (; el && !odd.has(el); el = el.parentNode) odd.add(el) };
   const addAll = (root, selector, isOdd) => { for (const el of root.querySelectorAll(selector)) if (isOdd(el)) add(el) };
@@ -53,6 +53,7 @@ const writer = () => {
     for (let el; (el = walk.nextNode());) if (el.shadowRoot) { add(el); scanTree(el.shadowRoot) }
   };
   scanTree(document);
+  for (const el of left) add(el);
 
   // A sheet that a thousand components share would be repeated in each: beyond
   // a bound they go without.
@@ -80,6 +81,7 @@ const writer = () => {
     return out;
   };
   const write = n => {
+    if (left.has(n)) return '';
     switch (n.nodeType) {
       case 1: {
         if (!odd.has(n)) return n.outerHTML;

@@ -17,7 +17,14 @@ for (const type of [CSSStyleRule, CSSKeyframeRule, CSSFontFaceRule]) watch(type.
 watch(CSSStyleRule.prototype, 'styleMap', 'get', rewrite);
 watch(CSSStyleRule.prototype, 'selectorText', 'set', rewrite);
 
-const rulesOf = sheet => Array.from(sheet.cssRules, r => r.cssText).join('\n');
+const rulesOf = rules => Array.from(rules, r => r.cssText).join('\n');
+// What a library wrote rule by rule is of all routes that the page was on: the
+// rules that nothing here asks for are left out, but for a component's own.
+const usedOf = (sheet, el) => {
+  if (el.getRootNode() !== el.ownerDocument) return rulesOf(sheet.cssRules);
+  const has = residue.presence();
+  return rulesOf([...sheet.cssRules].filter(r => !residue.isIdleRule(r, has)));
+};
 // In a style element nothing but its end tag is markup; in CSS it can only be
 // in a string or a comment, where the escape means the same.
 const inStyle = css => css.replace(/<\/(?=style)/gi, '<\\/');
@@ -27,12 +34,12 @@ const styleText = el => {
   if (!sheet) return;
   if (sheet.disabled) return '';
   const text = el.textContent;
-  if (rewritten.has(sheet) || sheet.cssRules.length && !text.trim()) return inStyle(rulesOf(sheet));
+  if (rewritten.has(sheet) || sheet.cssRules.length && !text.trim()) return inStyle(usedOf(sheet, el));
   if (/<\/style/i.test(text)) return inStyle(text);
 };
 // sheetMarkup is a constructed sheet as an element, marked as what takeover
 // removes: the application brings its own.
 const sheetMarkup = sheet => {
-  const css = sheet.disabled ? '' : inStyle(rulesOf(sheet)), media = quoted(sheet.media.mediaText);
+  const css = sheet.disabled ? '' : inStyle(rulesOf(sheet.cssRules)), media = quoted(sheet.media.mediaText);
   return css && `<style data-rewarm-prerendered=""${media && ` media="${media}"`}>${css}</style>`;
 };
