@@ -163,7 +163,7 @@ func (r *render) goThere(ctx context.Context) (outcome, error) {
 	p := r.page
 	p.report.Mode = words.ModeTransition
 	p.letThrough()
-	p.teach()
+	p.teach(r.to.RequestURI())
 	p.epoch++
 	p.state.begin(settle.New(settle.Options{Kind: settle.Transition, WaitFor: r.visit.Options.WaitFor != ""}, time.Now()), p.epoch)
 	expression := carrying(r.visit.Carry) + fmt.Sprintf("window.__rewarm&&__rewarm.io&&location.origin===%s?__rewarm.io.go(%d,%s,%s,%d,%s,%d):'none'",
@@ -205,7 +205,7 @@ func (r *render) navigate(ctx context.Context) (outcome, error) {
 	p := r.page
 	p.report.Mode = words.ModeNavigate
 	p.state.begin(settle.New(settle.Options{Kind: settle.Load, WaitFor: r.visit.Options.WaitFor != "", Static: !p.assets.scripts}, time.Now()), 0)
-	p.residue.dirty, p.residue.taught = false, false
+	p.residue.dirty, p.residue.taught = false, ""
 	soft, cancel := context.WithDeadline(ctx, r.soft)
 	defer cancel()
 	if err := r.emptyStores(soft); err != nil {

@@ -3,7 +3,6 @@ package page
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 
@@ -25,10 +24,11 @@ type left struct {
 // residue is what is known of how a page's application leaves its routes. Only
 // who renders uses it.
 type residue struct {
-	// known is what the application has when it has started, and what was shown
-	// not to matter.
-	known  map[string]bool
-	taught bool // the document has been told what is known
+	// known is what was shown not to matter: to a route, by its path and query;
+	// and to all, under "", what the application has when it has started.
+	known  map[string][]string
+	names  int    // in known
+	taught string // what the document has been told of it
 	// dirty is whether the document holds on to routes that were left.
 	dirty bool
 	debt  int
@@ -43,14 +43,14 @@ type residue struct {
 // costs what three of them save.
 const (
 	convicted = 24 // something was left, and it mattered
-	acquitted = 3  // it did not, and is known from now on
+	acquitted = 3  // it did not, which is known of that route from now on
 	clean     = -2
 	unworthy  = 40
 )
 
-// maxKnown bounds what is told to each document. What is not known is tried
-// again, until it is not worth it.
-const maxKnown = 500
+// maxKnown bounds the names that are kept. What is not known is tried again,
+// until it is not worth it.
+const maxKnown = 2000
 
 func (s *residue) owe(debt int) { s.debt = max(0, s.debt+debt) }
 
@@ -59,29 +59,28 @@ func (p *Page) learn(ctx context.Context) {
 	var start evaluated[[]string]
 	// A page that does not answer is found out by who uses it.
 	if p.evaluate(ctx, "window.__rewarm&&__rewarm.io?__rewarm.io.start():[]", &start) == nil {
-		p.residue.know(start.Result.Value)
+		p.residue.know("", start.Result.Value)
 	}
 }
 
-func (s *residue) know(names []string) {
+func (s *residue) know(route string, names []string) {
 	if s.known == nil {
-		s.known = map[string]bool{}
+		s.known = map[string][]string{}
 	}
-	for _, name := range names {
-		if len(s.known) < maxKnown {
-			s.known[name] = true
-		}
+	if s.names += len(names); s.names <= maxKnown {
+		s.known[route] = append(s.known[route], names...)
 	}
-	s.taught = false
 }
 
-// teach tells a document what is known, once.
-func (p *Page) teach() {
-	if p.residue.taught {
+// teach tells the document what is known of a route: what another route may
+// keep can be wrong in this one.
+func (p *Page) teach(route string) {
+	names := slices.Concat(p.residue.known[""], p.residue.known[route])
+	list, _ := json.Marshal(names) // strings always marshal
+	if len(names) == 0 && p.residue.taught == "" || p.residue.taught == string(list) {
 		return
 	}
-	p.residue.taught = true
-	list, _ := json.Marshal(slices.Sorted(maps.Keys(p.residue.known))) // strings always marshal
+	p.residue.taught = string(list)
 	_ = p.session.Post(runtime.CommandEvaluate, runtime.EvaluateParams{
 		Expression: "window.__rewarm&&__rewarm.io&&__rewarm.io.know(" + string(list) + "||[])"})
 }
@@ -119,7 +118,7 @@ func (r *render) judge(result Result) {
 	case r.suspect == nil:
 	case r.task.Kind == Document && result.Status == words.StatusReady && sameDocument(result.HTML, r.suspect.HTML):
 		p.residue.owe(acquitted)
-		p.residue.know(r.suspected)
+		p.residue.know(r.to.RequestURI(), r.suspected)
 	default:
 		p.convict(r.suspected)
 		p.residue.stores = storesOf(append(r.suspected, p.residue.stores...))

@@ -116,7 +116,9 @@ func TestThreeWaysToARouteGiveTheSame(t *testing.T) {
 				if d := cmp.Diff(want[path], got, equally); d != "" {
 					t.Errorf("from %s to %s by %s: %s", at, path, walking.Report().Mode, d)
 				}
-				if r := walking.Report(); len(r.Residue) > 0 || r.FellBack || example.transitions != (r.Mode == words.ModeTransition) {
+				// A route that is gone to twice in a row finds its own things, and is
+				// shown once to be right with them.
+				if r := walking.Report(); len(r.Residue) > 0 || r.FellBack && at != path || !r.FellBack && example.transitions != (r.Mode == words.ModeTransition) {
 					t.Errorf("from %s to %s: %+v", at, path, r)
 				}
 				at = path

@@ -17,7 +17,7 @@ const io = {
     const f = typeof window.prerenderTransitionTo === 'function' ? window.prerenderTransitionTo
       : typeof window.boxelTransitionTo === 'function' ? window.boxelTransitionTo : null;
     if (!f) return 'none';
-    residue.enter(e, path);
+    residue.enter();
     io.begin(e, selector);
     // What it cannot have now it is asked for later, and says then why not.
     const snap = () => { try { const c = capture(realms, limit, 'document'); return c.big ? undefined : c } catch { return undefined } };

@@ -67,35 +67,27 @@ const sign = el => {
   return s;
 };
 const of = node => changed.get(node) || 0;
-// A route that is gone to twice in a row may leave its own things alone; but it
-// may not add them again. brandNew gives whether an element is one that it did.
-const brandNew = (elements, say) => {
-  const fresh = new Set();
-  for (const el of elements) if (of(el) >= epoch) fresh.add(say(el));
-  return el => of(el) < epoch && fresh.has(say(el));
-};
-const styleSign = el => sign(el) + brief(el.textContent.slice(0, 60)) + ' ' + el.textContent.length;
 const leftInHead = (e, found) => {
-  const out = leftOut(), say = el => el.tagName === 'STYLE' ? styleSign(el) : sign(el);
-  const twice = brandNew(document.head.children, say);
+  const out = leftOut();
   for (const el of document.head.children) {
     if (out.has(el)) continue;
     if (el.tagName !== 'STYLE') {
-      if (of(el) < e || twice(el)) found('head', sign(el));
+      if (of(el) < e) found('head', sign(el));
       continue;
     }
     // One style element may be of many routes: what counts is its older text.
     let size = 0, start = '';
     for (const n of el.childNodes) if (of(changed.has(n) ? n : el) < e) { size += n.textContent.length; start = start || n.textContent.slice(0, 60) }
     if (size || !el.firstChild && of(el) < e) found('style', sign(el) + brief(start) + ' ' + size);
-    else if (twice(el)) found('style', styleSign(el));
   }
   for (const [el, when] of removed) if (when < e && !el.isConnected) found('removed', sign(el));
 };
 const leftInBody = (e, found) => {
-  const say = el => el.tagName.toLowerCase() + (el.id && '#' + el.id) + (el.classList.length ? '.' + [...el.classList].join('.') : '');
-  const elements = [...document.body.children].slice(0, 200), twice = brandNew(elements, say);
-  for (const el of elements) if (el.tagName !== 'SCRIPT' && (of(el) < e || twice(el))) found('body', say(el));
+  let n = 0;
+  for (const el of document.body.children) {
+    if (++n > 200) break;
+    if (el.tagName !== 'SCRIPT' && of(el) < e) found('body', el.tagName.toLowerCase() + (el.id && '#' + el.id) + (el.classList.length ? '.' + [...el.classList].join('.') : ''));
+  }
 };
 const leftOnRoots = (e, found) => {
   for (const [name, when] of attributes) {
@@ -273,33 +265,28 @@ const wanted = (rules, all) => {
   }
   return all;
 };
-// enter begins an epoch. arrived is the first one of the route that is shown.
-let asked = '', arrived = 0;
-const enter = (e, path) => {
-  mark(watcher.takeRecords());
-  if (path !== asked && path !== location.pathname + location.search) arrived = e;
-  asked = path;
-};
+// enter is told before an epoch begins.
+const enter = () => mark(watcher.takeRecords());
 // left is what is there of earlier epochs: what may show in the document, and
 // what only adds up. What is known is not told. A page that cannot be looked at
 // may hold anything.
 const known = new Set();
 const left = () => {
   mark(watcher.takeRecords());
-  const list = (e, ...parts) => {
+  const list = (...parts) => {
     const all = new Set();
     const found = (kind, name) => { const k = kind + ': ' + name; if (all.size < 100 && !known.has(k)) all.add(k) };
-    try { for (const part of parts) part(e, found) } catch (err) { found('page', brief(String(err))) }
+    try { for (const part of parts) part(epoch, found) } catch (err) { found('page', brief(String(err))) }
     return [...all];
   };
   if (!document.head || !document.body) return { shown: [], grown: [] };
-  return { shown: list(arrived, leftInHead, leftInBody, leftOnRoots, leftInStorage, leftScrolled), grown: list(epoch, leftInMemory) };
+  return { shown: list(leftInHead, leftInBody, leftOnRoots, leftInStorage, leftScrolled), grown: list(leftInMemory) };
 };
 // start is what there is when the application has started.
 const start = () => {
   left(); // what there is belongs to this epoch
   const was = epoch;
-  try { epoch = arrived = 1; return left().shown } finally { epoch = arrived = was }
+  try { epoch = 1; return left().shown } finally { epoch = was }
 };
-return { enter, left, start, leftOut, presence, isIdleRule, know: all => { for (const k of all) known.add(k) } };
+return { enter, left, start, leftOut, presence, isIdleRule, know: all => { known.clear(); for (const k of all) known.add(k) } };
 })();
