@@ -30,7 +30,9 @@ func measureOverload(b *testing.B, f *fleet, r *report) {
 		refused, other, late := 0, 0, 0
 		load{callers: callers, lasts: 10 * time.Second, atLeast: 1, do: func(ctx context.Context, caller, n int) error {
 			began := time.Now()
-			status, retry, err := f.ask(ctx, f.paths[(caller+n)%len(f.paths)], overloadBudget)
+			// No two ask for the same: those would share one render.
+			path := fmt.Sprintf("%s?ask=%d-%d", f.paths[(caller+n)%len(f.paths)], caller, n)
+			status, retry, err := f.ask(ctx, path, overloadBudget)
 			took := time.Since(began)
 			wait := ""
 			defer func() { comeAgain(ctx, wait) }()
