@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rewarm/rewarm/internal/app"
+	"github.com/rewarm/rewarm/internal/chrome"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -118,8 +119,12 @@ func TestF10_ChromeKilledInADeployStillConverges(t *testing.T) {
 // first leaves a server that comes up by itself.
 func TestF16_AFirstStartThatFailsIsTriedAgain(t *testing.T) {
 	dir := t.TempDir()
+	found, err := chrome.Find("")
+	if err != nil {
+		t.Fatal(err)
+	}
 	wrapper := filepath.Join(dir, "chrome")
-	script := fmt.Sprintf("#!/bin/sh\nif mkdir %s/tried 2>/dev/null; then echo no luck >&2; exit 1; fi\nexec chromium \"$@\"\n", dir)
+	script := fmt.Sprintf("#!/bin/sh\nif mkdir %s/tried 2>/dev/null; then echo no luck >&2; exit 1; fi\nexec %s \"$@\"\n", dir, found)
 	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/chrome"
 	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
@@ -18,13 +19,17 @@ func dump(t *testing.T, url string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	chrome := exec.CommandContext(ctx, "/usr/bin/chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=3000", "--dump-dom", url)
-	chrome.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	chrome.Cancel = func() error { return syscall.Kill(-chrome.Process.Pid, syscall.SIGKILL) }
-	out, err := chrome.Output()
+	found, err := chrome.Find("")
 	if err != nil {
-		t.Fatalf("chromium: %v", err)
+		t.Fatal(err)
+	}
+	browser := exec.CommandContext(ctx, found, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=3000", "--dump-dom", url)
+	browser.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	browser.Cancel = func() error { return syscall.Kill(-browser.Process.Pid, syscall.SIGKILL) }
+	out, err := browser.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", found, err)
 	}
 	return string(out)
 }
