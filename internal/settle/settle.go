@@ -41,8 +41,8 @@ const (
 	DecorPatience = 2 * time.Second
 	// StreamPatience is for an answer that has begun and does not end.
 	StreamPatience = 2 * time.Second
-	// RestlessPatience is for a page that goes on changing by itself with nothing
-	// in flight: a ticker, an animation. What is still being built by then has
+	// RestlessPatience is for a page that says again and again that it moves, with
+	// nothing in flight: a ticker, an animation. What is still being built by then has
 	// been building for a hundred times what a page takes.
 	RestlessPatience = 2 * time.Second
 )
@@ -137,6 +137,7 @@ type Machine struct {
 	event    time.Time      // the last of the network, or the arrival
 	arrival  time.Time
 	proved   time.Time
+	restless time.Time // since then each proof has failed; zero: none has
 	retry    time.Time // no proof is asked for before
 	unproved int       // in a row
 }
@@ -159,7 +160,8 @@ func (m *Machine) restart(now time.Time) {
 	m.parsed, m.arrived, m.said = false, false, Said{}
 	m.requests, m.asked = map[string]request{}, map[string]int{}
 	m.calm, m.event, m.arrival = now, now, now
-	m.proved, m.retry, m.unproved = time.Time{}, time.Time{}, 0
+	m.proved = time.Time{}
+	m.noProof()
 }
 
 // NewDocument says that a document has replaced the one before: what that one
@@ -207,8 +209,11 @@ func (m *Machine) disturb(now time.Time, calm time.Duration) {
 	if at := now.Add(calm); at.After(m.calm) {
 		m.calm = at
 	}
-	m.retry, m.unproved = time.Time{}, 0
+	m.noProof()
 }
+
+// noProof says that no proof has failed yet.
+func (m *Machine) noProof() { m.restless, m.retry, m.unproved = time.Time{}, time.Time{}, 0 }
 
 // Request is one that a page makes.
 type Request struct {
@@ -290,8 +295,12 @@ const (
 	retryMax = 200 * time.Millisecond
 )
 
-// Unproved says that the page could not prove its quiet.
+// Unproved says that the page could not prove its quiet, for it moves. A page
+// that only takes long to answer is not heard of meanwhile.
 func (m *Machine) Unproved(now time.Time) {
+	if m.unproved == 0 {
+		m.restless = now
+	}
 	m.retry = now.Add(min(retryMax, retryMin<<min(m.unproved, 8)))
 	m.unproved++
 }
@@ -356,8 +365,10 @@ func (m *Machine) quiet(now time.Time) Decision {
 	if now.Before(m.calm) {
 		return Decision{Next: m.calm}
 	}
-	restless := m.event.Add(RestlessPatience)
-	if !m.proved.IsZero() && !m.proved.Before(m.calm) && !m.proved.Before(m.event) || !now.Before(restless) {
+	if !m.proved.IsZero() && !m.proved.Before(m.calm) && !m.proved.Before(m.event) {
+		return quiet
+	}
+	if m.unproved > 0 && !now.Before(m.restless.Add(RestlessPatience)) {
 		return quiet
 	}
 	if now.Before(m.retry) {
@@ -367,7 +378,7 @@ func (m *Machine) quiet(now time.Time) Decision {
 	if m.options.Kind == Transition {
 		window = ProofAfterTransition
 	}
-	return Decision{Prove: window, Next: restless}
+	return Decision{Prove: window}
 }
 
 // waiting is whether any request counts, and until when at least.

@@ -21,9 +21,7 @@ func TestDecisions(t *testing.T) {
 	ready := func(by words.SettledBy) Decision {
 		return Decision{Settled: true, By: by, Status: words.StatusReady}
 	}
-	prove := func(event int) Decision {
-		return Decision{Prove: ProofAfterLoad, Next: after(event, RestlessPatience)}
-	}
+	prove := Decision{Prove: ProofAfterLoad}
 	quiet := ready(words.SettledByQuiet)
 	loadedWith := func(kind string) func(*Machine) {
 		return func(m *Machine) { m.Loaded(at(10)); m.RequestStarted(Request{ID: "1", Type: kind}, at(20)) }
@@ -37,25 +35,27 @@ func TestDecisions(t *testing.T) {
 	}{
 		{"nothing yet", Options{}, func(*Machine) {}, at(9999), Decision{}},
 		{"loaded is not calm", Options{}, func(m *Machine) { m.Loaded(at(10)) }, at(20), Decision{Next: after(10, CalmAfterLoad)}},
-		{"calm is to be proved", Options{}, func(m *Machine) { m.Loaded(at(10)) }, after(10, CalmAfterLoad), prove(10)},
+		{"calm is to be proved", Options{}, func(m *Machine) { m.Loaded(at(10)) }, after(10, CalmAfterLoad), prove},
 		{"proved", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Proved(at(60)) }, at(60), quiet},
-		{"proved before it was calm", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Proved(at(20)) }, at(60), prove(10)},
-		{"changed since", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Proved(at(60)); m.Mutated() }, at(60), prove(10)},
+		{"proved before it was calm", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Proved(at(20)) }, at(60), prove},
+		{"changed since", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Proved(at(60)); m.Mutated() }, at(60), prove},
 		{"asked for something since", Options{}, func(m *Machine) {
 			m.Loaded(at(10))
 			m.Proved(at(60))
 			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(61))
 			m.RequestEnded("1", at(62))
-		}, at(99), prove(62)},
+		}, at(99), prove},
 		{"not proved: a pause", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(60)) }, at(61), Decision{Next: after(60, retryMin)}},
-		{"not proved: again", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(60)) }, after(60, retryMin), prove(10)},
-		{"restless", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(2000)) }, after(10, RestlessPatience), quiet},
+		{"not proved: again", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(60)) }, after(60, retryMin), prove},
+		{"restless", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(50)); m.Unproved(at(1900)) }, after(50, RestlessPatience), quiet},
+		{"slow is not restless", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Unproved(at(9000)) }, after(9000, retryMin), prove},
+		{"never asked is not restless", Options{}, func(m *Machine) { m.Loaded(at(10)) }, at(9999), prove},
 		{"static", Options{Static: true}, func(m *Machine) { m.Loaded(at(10)) }, at(10), quiet},
 		{"static not loaded", Options{Static: true}, func(*Machine) {}, at(10), Decision{}},
 		{"data in flight", Options{}, loadedWith("Fetch"), at(9999), Decision{Next: after(20, RequestPatience)}},
-		{"a long poll", Options{}, loadedWith("XHR"), after(20, RequestPatience), quiet},
+		{"a long poll", Options{}, loadedWith("XHR"), after(20, RequestPatience), prove},
 		{"a picture in flight", Options{}, loadedWith("Image"), at(100), Decision{Next: after(20, DecorPatience)}},
-		{"a picture that never comes", Options{}, func(m *Machine) { m.RequestStarted(Request{ID: "1", Type: "Image"}, at(5)); m.Parsed() }, after(5, DecorPatience), quiet},
+		{"a picture that never comes", Options{}, func(m *Machine) { m.RequestStarted(Request{ID: "1", Type: "Image"}, at(5)); m.Parsed() }, after(5, DecorPatience), prove},
 		{"parsed is not loaded", Options{}, func(m *Machine) { m.RequestStarted(Request{ID: "1", Type: "Script"}, at(5)); m.Parsed() }, after(5, DecorPatience),
 			Decision{Next: after(5, RequestPatience)}},
 		{"a stream has begun", Options{}, func(m *Machine) { loadedWith("Fetch")(m); m.Answered("1", 200, at(30)) }, at(100), Decision{Next: after(30, StreamPatience)}},
@@ -67,7 +67,7 @@ func TestDecisions(t *testing.T) {
 					m.RequestEnded(fmt.Sprint(n), at(20+n))
 				}
 			}
-		}, at(90), prove(20 + polls - 1)},
+		}, at(90), prove},
 		{"asked for the same, all at once", Options{}, func(m *Machine) {
 			m.Loaded(at(10))
 			for n := range polls + 1 {
@@ -88,13 +88,13 @@ func TestDecisions(t *testing.T) {
 			m.Loaded(at(10))
 			m.RequestEnded("1", at(500))
 		}, at(510), Decision{Next: after(500, CalmAfterCode)}},
-		{"an answer nobody waits for", Options{}, func(m *Machine) { m.Loaded(at(10)); m.RequestEnded("9", at(90)) }, at(91), prove(10)},
+		{"an answer nobody waits for", Options{}, func(m *Machine) { m.Loaded(at(10)); m.RequestEnded("9", at(90)) }, at(91), prove},
 		{"open connections", Options{}, func(m *Machine) {
 			m.Loaded(at(10))
 			for i, kind := range []string{"WebSocket", "EventSource", "Ping"} {
 				m.RequestStarted(Request{ID: fmt.Sprint(i), Type: kind}, at(90))
 			}
-		}, at(110), prove(10)},
+		}, at(110), prove},
 		{"signal false holds", Options{}, func(m *Machine) { m.Loaded(at(10)); m.Says(Said{Signal: NotReady}) }, at(9999), Decision{}},
 		{"signal true needs no load", Options{}, func(m *Machine) { m.Says(Said{Signal: Ready}) }, at(1), ready(words.SettledBySignal)},
 		{"signal before attribute", Options{}, func(m *Machine) {
@@ -123,7 +123,7 @@ func TestDecisions(t *testing.T) {
 		{"a ready left behind", Options{Kind: Transition}, func(m *Machine) {
 			m.Says(Said{Attribute: "ready"})
 			m.TransitionDone(at(5))
-		}, at(5), Decision{Prove: ProofAfterTransition, Next: after(5, RestlessPatience)}},
+		}, at(5), Decision{Prove: ProofAfterTransition}},
 		{"what was fetched for the transition has been had", Options{Kind: Transition}, func(m *Machine) {
 			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(1))
 			m.RequestEnded("1", at(4))
@@ -139,7 +139,7 @@ func TestDecisions(t *testing.T) {
 			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(1))
 			m.NewDocument(at(5))
 			m.Loaded(at(10))
-		}, at(110), prove(10)},
+		}, at(110), prove},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := New(c.options, at(0))
@@ -175,7 +175,7 @@ func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 		now := start
 		m := New(o, now)
 		open := map[string]time.Time{}
-		transition, arrived, event, proved := o.Kind == Transition, false, now, time.Time{}
+		transition, arrived, event, proved, unproved := o.Kind == Transition, false, now, time.Time{}, time.Time{}
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 150).Draw(t, "ms")) * time.Millisecond)
 			id := fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "id"))
@@ -213,13 +213,19 @@ func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 				proved = now
 			case 8:
 				m.Unproved(now)
+				if unproved.IsZero() {
+					unproved = now
+				}
+			}
+			if !event.Before(unproved) {
+				unproved = time.Time{}
 			}
 			d := m.Look(now)
 			young := false
 			for _, began := range open {
 				young = young || now.Before(began.Add(RequestPatience))
 			}
-			restless := !now.Before(event.Add(RestlessPatience))
+			restless := !unproved.IsZero() && !now.Before(unproved.Add(RestlessPatience))
 			if d.Settled && (!arrived || young || proved.Before(event) && !restless) {
 				t.Fatalf("settled early: %+v, arrived %t, open %v, proved %s, last event %s, now %s", d, arrived, open, proved, event, now)
 			}
