@@ -231,7 +231,10 @@ func (f *fleet) visit(ctx context.Context, role, path string, mode words.Mode) e
 	if got := answer.Data.Attributes; got.Status != words.StatusReady {
 		return fmt.Errorf("%s is %s: %+v", path, got.Status, got.Error)
 	}
-	return f.check(path, answer.Data.Attributes.HTML)
+	if err := f.check(path, answer.Data.Attributes.HTML); err != nil {
+		return fmt.Errorf("settled by %s, %+v: %w", answer.Data.Attributes.SettledBy, answer.Data.Attributes.Meta.Diagnostics, err)
+	}
+	return nil
 }
 
 func fetch(ctx context.Context, c *http.Client, url string) (string, error) {
