@@ -29,10 +29,9 @@ test: ## run all tests, with the race detector and a real Chrome
 fuzz: ## fuzz every parser: make fuzz TIME=1m (for each target)
 	scripts/fuzz -t $(or $(TIME),3s)
 
-check: ## what the pipeline runs: format, vet, staticcheck, floors, the tests, a little fuzzing
+check: ## what the pipeline runs: format, vet, staticcheck, floors, then the tests
 	scripts/check
 	$(MAKE) --no-print-directory test
-	scripts/fuzz -t 1s
 
 bench: ## measure beside the peers, print the table, write it to bench/results
 	@scripts/chrome >/dev/null

@@ -90,13 +90,21 @@ func hostOnly(hostport string) string {
 	if host, _, err := net.SplitHostPort(hostport); err == nil {
 		return host
 	}
-	return strings.Trim(hostport, "[]")
+	return unbracket(hostport)
+}
+
+// unbracket takes an IPv6 address out of its brackets.
+func unbracket(host string) string {
+	if inner, ok := strings.CutPrefix(host, "["); ok && strings.HasSuffix(inner, "]") {
+		return strings.TrimSuffix(inner, "]")
+	}
+	return host
 }
 
 func isLoopbackHost(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
-	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	addr, err := netip.ParseAddr(unbracket(host))
 	return err == nil && addr.Unmap().IsLoopback()
 }
