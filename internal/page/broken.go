@@ -102,11 +102,11 @@ func (p *Page) useless(f words.FailedRequest) {
 	}
 }
 
-// lacks notes that a warming page did not get what its shell names; state.mu
-// is held.
+// lacks notes that a page did not get what its shell names, so that it is not
+// what a visitor sees; state.mu is held.
 func (p *Page) lacks(url, why string) {
 	bare, _, _ := strings.Cut(url, "#")
-	if kind := p.assets.named[bare]; kind != "" && p.state.standby && p.state.missing == "" {
+	if kind := p.assets.named[bare]; kind != "" && p.state.missing == "" {
 		p.state.missing = kind + " " + url + ": " + why
 	}
 }
@@ -130,7 +130,9 @@ func (p *Page) lost(e *network.EventLoadingFailed, now time.Time) {
 	if !known {
 		return
 	}
-	p.lacks(a.url, e.ErrorText)
+	if s.standby || !e.Canceled && !strings.HasPrefix(e.ErrorText, blockedText) {
+		p.lacks(a.url, e.ErrorText)
+	}
 	if !e.Canceled && !strings.HasPrefix(e.ErrorText, blockedText) && !p.onlyCounts(a.url) {
 		s.fails(words.FailedRequest{URL: a.url, Type: string(e.Type), Error: e.ErrorText})
 		s.troubled = s.troubled || isCode(e.Type) && p.assets.origins[origin(a.url)]

@@ -142,6 +142,8 @@ func (r *render) outcome(got *captured, out outcome) words.Capture {
 		return broken(words.StatusError, words.PageError{Kind: words.PageErrorNavigation, Title: "Navigation failed", Message: out.navigation})
 	case s.skew != "":
 		return broken(words.StatusError, words.PageError{Kind: words.PageErrorSkew, Title: "A file of the release is gone", Message: s.skew})
+	case s.missing != "":
+		return broken(words.StatusError, words.PageError{Kind: words.PageErrorNavigation, Title: "A file of the shell did not load", Message: s.missing})
 	case got != nil && got.Big > 0 || len(c.HTML) > captureLimit:
 		c.HTML, c.Head, c.Body = "", "", ""
 		return broken(words.StatusUnusable, words.PageError{Kind: words.PageErrorPage, Title: "Document too large",

@@ -40,7 +40,7 @@ const (
 	// DecorPatience is for what changes no text: pictures, films, fonts, frames.
 	DecorPatience = 2 * time.Second
 	// StreamPatience is for an answer that has begun and does not end.
-	StreamPatience = 2 * time.Second
+	StreamPatience = 4 * time.Second
 	// RestlessPatience is for a page that says again and again that it moves, with
 	// nothing in flight: a ticker, an animation. What is still being built by then has
 	// been building for a hundred times what a page takes.
