@@ -271,7 +271,7 @@ func TestConnectionThatFailsAtAnyMessageFailsEveryCall(t *testing.T) {
 func TestEventsArriveInOrderAndBeforeAnOrderedAnswer(t *testing.T) {
 	b, _ := startBrowser(t, nil)
 	s := openTab(t, b, runtime.BindingCalled.Method)
-	if err := s.CallAll(t.Context(), Command{"Runtime.enable", nil}, Command{"Runtime.addBinding", runtime.AddBindingParams{Name: "say"}}); err != nil {
+	if err := s.CallAll(t.Context(), Command{Method: runtime.CommandEnable}, Command{Method: runtime.CommandAddBinding, Params: runtime.AddBindingParams{Name: "say"}}); err != nil {
 		t.Fatal(err)
 	}
 	var seen []string
@@ -319,7 +319,7 @@ func TestEventsArriveInOrderAndBeforeAnOrderedAnswer(t *testing.T) {
 func TestUnreadEventsEndTheirSessionOnly(t *testing.T) {
 	b, _ := startBrowser(t, nil)
 	s, other := openTab(t, b, runtime.BindingCalled.Method), openTab(t, b)
-	if err := s.CallAll(t.Context(), Command{"Runtime.enable", nil}, Command{"Runtime.addBinding", runtime.AddBindingParams{Name: "say"}}); err != nil {
+	if err := s.CallAll(t.Context(), Command{Method: runtime.CommandEnable}, Command{Method: runtime.CommandAddBinding, Params: runtime.AddBindingParams{Name: "say"}}); err != nil {
 		t.Fatal(err)
 	}
 	_ = s.Post("Runtime.evaluate", runtime.EvaluateParams{Expression: "for(let i=0;i<30000;i++)say('x')"})

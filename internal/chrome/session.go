@@ -174,14 +174,16 @@ func (s *Session) Post(method string, params any) error {
 type Command struct {
 	Method string
 	Params any
+	Result any // what the answer is decoded into; nil for one that says nothing
 }
 
 // CallAll sends all commands at once and waits for all answers: one round trip
 // for the many that setting up a page takes. The first failure is returned.
 func (s *Session) CallAll(ctx context.Context, commands ...Command) error {
 	type sent struct {
-		id int64
-		cl *call
+		id     int64
+		cl     *call
+		result any
 	}
 	var all []sent
 	var first error
@@ -192,10 +194,10 @@ func (s *Session) CallAll(ctx context.Context, commands ...Command) error {
 			first = err
 			break
 		}
-		all = append(all, sent{id, cl})
+		all = append(all, sent{id, cl, c.Result})
 	}
 	for _, x := range all {
-		if err := s.conn.wait(ctx, x.id, x.cl, nil); err != nil && first == nil {
+		if err := s.conn.wait(ctx, x.id, x.cl, x.result); err != nil && first == nil {
 			first = err
 		}
 	}

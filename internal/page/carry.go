@@ -1,8 +1,6 @@
 package page
 
 import (
-	"context"
-
 	cdpage "github.com/chromedp/cdproto/page"
 
 	"github.com/rewarm/rewarm/internal/chrome"
@@ -17,15 +15,15 @@ func carrying(id string) string {
 }
 
 // carryOnLoad has the requests of the documents to come carry the id.
-func (p *Page) carryOnLoad(ctx context.Context, id string) error {
-	if p.carrier != "" {
-		_ = p.session.Post(cdpage.CommandRemoveScriptToEvaluateOnNewDocument, cdpage.RemoveScriptToEvaluateOnNewDocumentParams{Identifier: p.carrier})
-		p.carrier = ""
+func (p *Page) carryOnLoad(id string) (commands []chrome.Command) {
+	if old := p.carrier.Identifier; old != "" {
+		commands = append(commands, chrome.Command{Method: cdpage.CommandRemoveScriptToEvaluateOnNewDocument,
+			Params: cdpage.RemoveScriptToEvaluateOnNewDocumentParams{Identifier: old}})
+		p.carrier.Identifier = ""
 	}
-	if id == "" {
-		return nil
+	if id != "" {
+		commands = append(commands, chrome.Command{Method: cdpage.CommandAddScriptToEvaluateOnNewDocument,
+			Params: cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: carrying(id)}, Result: &p.carrier})
 	}
-	r, err := chrome.Call(ctx, p.session, cdpage.AddScriptToEvaluateOnNewDocument, cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: carrying(id)})
-	p.carrier = r.Identifier
-	return err
+	return commands
 }

@@ -96,7 +96,7 @@ func (r *render) start(ctx context.Context) (commanded, error) {
 	if err := p.session.Err(); err != nil {
 		return commanded{}, err
 	}
-	if err := p.intercept(ctx); err != nil { // a command may load a document
+	if err := p.session.CallAll(ctx, p.intercept()...); err != nil { // a command may load a document
 		return commanded{}, err
 	}
 	expression := fmt.Sprintf("window.__rewarm&&__rewarm.io?__rewarm.io.command(%s,%s,%s,%d):{s:'elsewhere'}",

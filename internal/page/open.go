@@ -151,12 +151,12 @@ func (p *Page) warm(ctx context.Context) error {
 }
 
 // intercept has the browser ask us for documents from now on.
-func (p *Page) intercept(ctx context.Context) error {
+func (p *Page) intercept() []chrome.Command {
 	if p.intercepting {
 		return nil
 	}
 	p.intercepting = true
-	return p.session.CallAll(ctx, chrome.Command{Method: fetch.CommandEnable, Params: interceptDocuments()})
+	return []chrome.Command{{Method: fetch.CommandEnable, Params: interceptDocuments()}}
 }
 
 // letThrough ends the interception: while it is on, every request of the page
@@ -170,12 +170,12 @@ func (p *Page) letThrough() {
 	}
 }
 
-// navigate loads a document; the text is the browser's reason if it could not.
-func (p *Page) navigate(ctx context.Context, to string) (failed string, err error) {
-	if err := p.intercept(ctx); err != nil {
-		return "", err
-	}
-	r, err := chrome.Call(ctx, p.session, cdpage.Navigate, cdpage.NavigateParams{URL: to})
+// navigate sends the commands and loads a document, in one round trip; the text
+// is the browser's reason if it could not.
+func (p *Page) navigate(ctx context.Context, to string, before ...chrome.Command) (failed string, err error) {
+	var r cdpage.NavigateResult
+	err = p.session.CallAll(ctx, append(append(p.intercept(), before...),
+		chrome.Command{Method: cdpage.CommandNavigate, Params: cdpage.NavigateParams{URL: to}, Result: &r})...)
 	if err != nil {
 		return "", err
 	}

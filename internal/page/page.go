@@ -125,7 +125,7 @@ type Page struct {
 	// so that it has to be started anew for the next.
 	foreign bool
 	epoch   int
-	carrier cdpage.ScriptIdentifier // of the script that names the current render's id
+	carrier cdpage.AddScriptToEvaluateOnNewDocumentResult // of the script that names the current render's id
 	// intercepting is whether documents are asked of us; only who renders uses it.
 	intercepting bool
 	residue      residue

@@ -211,10 +211,15 @@ func (r *render) navigate(ctx context.Context) (outcome, error) {
 	if err := r.emptyStores(soft); err != nil {
 		return late(ctx, err)
 	}
-	if err := p.carryOnLoad(soft, r.visit.Carry); err != nil {
-		return late(ctx, err)
+	before := p.carryOnLoad(r.visit.Carry)
+	if p.state.isBlank() {
+		// The document comes in another process than the one that is told.
+		if err := p.session.CallAll(soft, before...); err != nil {
+			return late(ctx, err)
+		}
+		before = nil
 	}
-	failed, err := p.navigate(soft, r.visit.URL)
+	failed, err := p.navigate(soft, r.visit.URL, before...)
 	if err != nil {
 		return late(ctx, err)
 	}

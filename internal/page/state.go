@@ -107,6 +107,12 @@ func (s *state) warmth() (missing string, attested bool) {
 	return s.missing, s.attested
 }
 
+func (s *state) isBlank() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blank
+}
+
 func (s *state) wake() {
 	select {
 	case s.changed <- struct{}{}:
