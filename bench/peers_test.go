@@ -230,8 +230,12 @@ type bareChrome struct {
 	tabs chan *chrome.Session
 }
 
-func startBareChrome(tb testing.TB, tabs int) (*bareChrome, error) {
-	browser, err := chrome.Start(tb.Context(), chrome.Options{DataDir: tb.TempDir(), Log: slog.New(slog.DiscardHandler)})
+// asItComes takes back what Rewarm's own flags gain: of two lists of disabled
+// features Chrome reads the last. These are what puppeteer disables.
+const asItComes = "--disable-features=Translate,AcceptCHFrame,MediaRouter,OptimizationHints"
+
+func startBareChrome(tb testing.TB, tabs int, flags ...string) (*bareChrome, error) {
+	browser, err := chrome.Start(tb.Context(), chrome.Options{DataDir: tb.TempDir(), Log: slog.New(slog.DiscardHandler), ExtraFlags: flags})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ const (
 	tunedPeer    = peer + ", polls of 20 ms"
 	script       = "puppeteer-core " + puppeteerVersion + " script"
 	chromeItself = "Chrome itself, the same page"
+	chromeTuned  = chromeItself + ", Rewarm's flags"
 	chromeLimit  = "Chrome's own limit, an empty page"
 )
 
@@ -90,12 +92,14 @@ func candidates(b *testing.B, f, onReactToo *fleet, r *report) (all []*turns) {
 			return f.check(path, html)
 		}, func() usage { return usageOf(groups...) }})
 	}
-	bare, err := startBareChrome(b, 4)
-	if err != nil {
-		b.Fatal(err)
-	}
-	r.versions = append(r.versions, strings.Replace(bare.Version(), "/", " ", 1))
-	barely := func(name, how string, check func(path, html string) error) {
+	barely := func(name, how string, check func(path, html string) error, flags ...string) {
+		bare, err := startBareChrome(b, 4, flags...)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if v := strings.Replace(bare.Version(), "/", " ", 1); !slices.Contains(r.versions, v) {
+			r.versions = append(r.versions, v)
+		}
 		add(candidate{name, f.paths, func(ctx context.Context, path string) error {
 			if how == serialise {
 				path = "/empty"
@@ -107,7 +111,8 @@ func candidates(b *testing.B, f, onReactToo *fleet, r *report) (all []*turns) {
 			return check(path, html)
 		}, func() usage { return usageOf(bare.PID()) }})
 	}
-	barely(chromeItself, serialiseReady, f.check)
+	barely(chromeItself, serialiseReady, f.check, asItComes)
+	barely(chromeTuned, serialiseReady, f.check)
 	barely(chromeLimit, serialise, func(_, html string) error {
 		if !strings.Contains(html, "empty") {
 			return fmt.Errorf("not the empty page: %.200s", html)
@@ -175,6 +180,7 @@ func measureRenders(b *testing.B, f, onReactToo *fleet, r *report) {
 		}
 		r.note("%d caller(s): navigate is %.1f times as fast as prerender with polls of 20 ms, p50; transition %.1f times as fast as Chrome's own limit.",
 			callers, ratio(p50[tunedPeer], p50[navigate]), ratio(p50[chromeLimit], p50[transition]))
+		r.note("%d caller(s): navigate takes %.2f times what a Chrome with Rewarm's flags takes by itself for the same page, p50.", callers, ratio(p50[navigate], p50[chromeTuned]))
 		for _, t := range all {
 			*t = turns{candidate: t.candidate}
 		}
