@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,13 +27,23 @@ func chaosEvents() int {
 	return 20
 }
 
-// TestChaos does to a fleet under load what bad days do: Chrome is killed and
-// frozen, releases come one upon the other, go back, and are broken, callers
-// leave. Whatever answer there is is right by its text, and in the end the fleet
-// is whole and of the last release.
+// TestChaos does to a fleet under load what bad days do: Chrome is killed,
+// frozen and replaced, connections are cut, releases come one upon the other, go
+// back, and are broken, callers leave. Whatever answer there is is right by its
+// text, nobody waits for ever, and in the end the fleet is whole and of the last
+// release, and nothing is left of what was killed.
 func TestChaos(t *testing.T) {
-	f := startFleet(t, func(o *app.UpOptions) { o.Prerender.PingTimeout = 2 * time.Second })
-	l := &load{f: f, mode: words.ModeDefault, older: map[int]int{}, mayRefuse: true}
+	c := &chaos{random: rand.New(rand.NewPCG(chaosSeed, 1)), seen: map[int]bool{}}
+	realm, prerender := freeAddr(t), freeAddr(t)
+	c.toRealm, c.toPrerender = startRelay(t, realm), startRelay(t, prerender)
+	f := startFleet(t, func(o *app.UpOptions) {
+		o.RealmAddr, o.RealmURL = realm, c.toRealm.URL()
+		o.PrerenderAddr, o.Prerender.URL = prerender, c.toPrerender.URL()
+		o.Prerender.PingTimeout = 2 * time.Second
+		o.Prerender.Wear.Pages = 12
+	})
+	c.fleet = f
+	l := &load{f: f, mode: words.ModeDefault, older: map[int]int{}, mayRefuse: true, cuts: &c.cuts}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var running sync.WaitGroup
@@ -40,7 +51,6 @@ func TestChaos(t *testing.T) {
 		running.Go(func() { l.call(ctx, caller) })
 	}
 	running.Go(func() { l.leave(ctx) })
-	c := &chaos{fleet: f, random: rand.New(rand.NewPCG(chaosSeed, 1))}
 	for n := range chaosEvents() {
 		name := c.event(n)
 		t.Logf("event %d: %s", n, name)
@@ -55,20 +65,25 @@ func TestChaos(t *testing.T) {
 	stop()
 	running.Wait()
 	judgeStore(t, f)
+	c.judgeLeftovers()
 	if breaches := f.metric(`rewarm_prerender_invariant_violations_total{invariant="never_stale"}`); breaches != 0 {
 		t.Errorf("%v breaches of never_stale were caught", breaches)
 	}
-	t.Logf("%d answers, %d refusals", l.answers.Load(), l.refused.Load())
+	t.Logf("%d answers, %d refusals, %d broken by a cut, %d browsers", l.answers.Load(), l.refused.Load(), l.broken.Load(), len(c.seen))
 }
 
 type chaos struct {
 	*fleet
-	random *rand.Rand
+	random               *rand.Rand
+	toRealm, toPrerender *relay
+	cuts                 atomic.Int64 // of connections to the realm, so far
+	seen                 map[int]bool // process ids of browsers
 }
 
 // event does one thing and returns its name.
 func (c *chaos) event(n int) string {
-	switch c.random.IntN(7) {
+	c.seen[c.browserPID()] = true
+	switch c.random.IntN(9) {
 	case 0:
 		return c.signal(syscall.SIGKILL, "Chrome is killed")
 	case 1:
@@ -85,6 +100,14 @@ func (c *chaos) event(n int) string {
 	case 5:
 		c.deploy(fmt.Sprintf("k%d", n))
 		return "a deploy, and " + c.signal(syscall.SIGKILL, "Chrome is killed in the middle of it")
+	case 6:
+		// What a page was loading then is missing in it: its renders may say so.
+		c.cuts.Add(1)
+		n := c.toRealm.cut()
+		c.cuts.Add(1)
+		return fmt.Sprintf("%d connections to the realm are cut", n)
+	case 7:
+		return fmt.Sprintf("%d connections to the prerender server are cut", c.toPrerender.cut())
 	default:
 		c.deploy(fmt.Sprintf("d%d", n))
 		return "a deploy"
@@ -100,6 +123,23 @@ func (c *chaos) signal(sig syscall.Signal, name string) string {
 		return name + ": " + err.Error()
 	}
 	return name
+}
+
+// judgeLeftovers: of every browser but the last nothing is left, neither a
+// process nor a profile.
+func (c *chaos) judgeLeftovers() {
+	c.t.Helper()
+	last := c.browserPID()
+	for pid := range c.seen {
+		if pid > 0 && pid != last {
+			c.groupGone(pid)
+		}
+	}
+	c.until("one profile is left", func() bool {
+		profiles, err := filepath.Glob(filepath.Join(c.data, "*", "chrome-*"))
+		direct, _ := filepath.Glob(filepath.Join(c.data, "chrome-*"))
+		return err == nil && len(profiles)+len(direct) == 1
+	})
 }
 
 // breakHost leaves half a release in the host directory: it must be refused,

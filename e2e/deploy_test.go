@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -39,6 +40,10 @@ type load struct {
 	// mayRefuse allows 503 with Retry-After: Chrome is being killed.
 	mayRefuse bool
 	refused   atomic.Int64
+	// cuts grows whenever connections to the realm are cut; nil: never. What is
+	// rendered meanwhile may be broken, and has to say so.
+	cuts   *atomic.Int64
+	broken atomic.Int64
 	// older counts, for each number of deploys at the time of asking, the ready
 	// answers of pages that were warm before the last of them.
 	mu    sync.Mutex
@@ -86,10 +91,16 @@ func deployUnderLoad(t *testing.T, mode words.Mode) {
 func (l *load) call(ctx context.Context, caller int) {
 	for n := caller; ctx.Err() == nil; n++ {
 		path := routes[n%len(routes)]
-		deploys := l.f.deploys()
-		answer, err := l.f.visit(ctx, path, l.mode)
+		deploys, cuts := l.f.deploys(), l.cut()
+		bounded, cancel := context.WithTimeoutCause(ctx, eventually, errors.New("no answer"))
+		answer, err := l.f.visit(bounded, path, l.mode)
+		cancel()
 		if ctx.Err() != nil {
 			return
+		}
+		if err == nil && answer.Status == 201 && answer.Data.Attributes.Status == words.StatusError && l.cut() != cuts {
+			l.broken.Add(1)
+			continue
 		}
 		if err == nil && answer.Status == 503 && answer.RetryAfter != "" && l.mayRefuse {
 			l.refused.Add(1)
@@ -104,6 +115,13 @@ func (l *load) call(ctx context.Context, caller int) {
 		// A visitor's page is served meanwhile, and judged the same way.
 		l.f.judgePage(path)
 	}
+}
+
+func (l *load) cut() int64 {
+	if l.cuts == nil {
+		return 0
+	}
+	return l.cuts.Load()
 }
 
 // judge looks at one answer. deploys is how many releases had been accepted

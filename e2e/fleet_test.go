@@ -44,6 +44,7 @@ type fleet struct {
 	t     *testing.T
 	up    place
 	host  string // the host directory
+	data  string // the data directory of a fleet in this process
 	store *ledger.Ledger
 	log   *syncBuffer
 	http  *http.Client
@@ -69,7 +70,7 @@ func startFleet(t *testing.T, change func(*app.UpOptions)) *fleet {
 func startFleetOn(t *testing.T, host fs.FS, release string, change func(*app.UpOptions)) *fleet {
 	t.Helper()
 	f := &fleet{
-		t: t, host: t.TempDir(), log: &syncBuffer{}, tokens: map[words.Token]string{},
+		t: t, host: t.TempDir(), data: t.TempDir(), log: &syncBuffer{}, tokens: map[words.Token]string{},
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 	}
 	f.place(host)
@@ -95,7 +96,7 @@ func startFleetOn(t *testing.T, host fs.FS, release string, change func(*app.UpO
 	if change != nil {
 		change(&options)
 	}
-	up, err := app.NewUp(ctx, app.Fleet{NATS: []string{"nats://" + store.Addr()}, Replicas: 1, DataDir: t.TempDir(), Log: log}, options)
+	up, err := app.NewUp(ctx, app.Fleet{NATS: []string{"nats://" + store.Addr()}, Replicas: 1, DataDir: f.data, Log: log}, options)
 	if err != nil {
 		t.Fatal(err)
 	}

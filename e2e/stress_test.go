@@ -115,6 +115,26 @@ func TestF10_ChromeKilledInADeployStillConverges(t *testing.T) {
 	end()
 }
 
+// TestWornChromeIsReplacedUnderLoad: after so many pages another Chrome takes
+// over, in the middle of deploys; the callers hear nothing of it.
+func TestWornChromeIsReplacedUnderLoad(t *testing.T) {
+	f := startFleet(t, func(o *app.UpOptions) { o.Prerender.Wear.Pages = 8 })
+	l, end := callersOf(f, words.ModeTransition, forgiveNothing)
+	for n := range 3 {
+		pid := f.browserPID()
+		f.completeOn(f.deploy(fmt.Sprintf("r%d", 2*n+1)))
+		token := f.deploy(fmt.Sprintf("r%d", 2*n+2))
+		f.completeOn(token)
+		f.wholeAgain(3, pid)
+		f.groupGone(pid)
+		l.more(callers)
+	}
+	end()
+	if replaced := f.metric(`rewarm_prerender_browsers_replaced_total{reason="pages"}`); replaced < 3 {
+		t.Errorf("%v browsers were replaced", replaced)
+	}
+}
+
 // TestF16_AFirstStartThatFailsIsTriedAgain: a Chrome that does not come up at
 // first leaves a server that comes up by itself.
 func TestF16_AFirstStartThatFailsIsTriedAgain(t *testing.T) {

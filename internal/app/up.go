@@ -73,7 +73,7 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 		return nil, err
 	}
 	up.prerender, err = newPrerender(fleet, PrerenderOptions{
-		Addr: o.PrerenderAddr, ManagerURL: managerURL, Realms: []string{up.realm.URL()}, Chrome: o.Chrome,
+		Addr: o.PrerenderAddr, URL: o.Prerender.URL, ManagerURL: managerURL, Realms: []string{up.realm.URL()}, Chrome: o.Chrome,
 		Pool: pool.Options{Size: o.Pages, Min: o.MinPages}, Settings: o.Prerender,
 		AllowOrigins: o.AllowOrigins, Forbidden: []string{up.manager.Addr().String()},
 	}, &up.teardown)

@@ -67,10 +67,16 @@ func GroupMemory(root fs.FS, group int) uint64 {
 		if _, err := strconv.Atoi(e.Name()); err != nil || groupOf(root, e.Name()) != group {
 			continue
 		}
-		status := path.Join("proc", e.Name(), "status")
-		total += (field(root, status, "RssAnon:") + field(root, status, "RssShmem:")) * 1024
+		pid, _ := strconv.Atoi(e.Name())
+		total += ProcessMemory(root, pid)
 	}
 	return total
+}
+
+// ProcessMemory is what one process takes for itself, in bytes.
+func ProcessMemory(root fs.FS, pid int) uint64 {
+	status := path.Join("proc", strconv.Itoa(pid), "status")
+	return (field(root, status, "RssAnon:") + field(root, status, "RssShmem:")) * 1024
 }
 
 // groupOf is the process group of a process; its name, which comes before, may

@@ -1,16 +1,20 @@
 package pool
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Reason is why a page is closed.
 type Reason string
 
-// The reasons. The first four are those of a replacement.
+// The reasons. The first five are those of a replacement.
 const (
 	Outdated Reason = "release" // of an older release than the permitted one
 	Used     Reason = "uses"    // worn out by renders
 	Aged     Reason = "age"     // by time
 	Grown    Reason = "memory"  // by what was measured of it
+	Moved    Reason = "browser" // its browser is being replaced
 	Excess   Reason = "size"    // beyond the pool's size
 	Evicted  Reason = "evicted" // for another owner's request
 	Isolated Reason = "isolated"
@@ -41,6 +45,15 @@ func (p *Pool) Weigh(now time.Time, id PageID, bytes uint64) []Action {
 		return nil
 	}
 	pg.worn = Grown
+	return p.schedule(now)
+}
+
+// Move tells that pages open in another browser from now on: those that are
+// there, and those that are being warmed, are replaced.
+func (p *Pool) Move(now time.Time) []Action {
+	for _, pg := range p.pages {
+		pg.worn = cmp.Or(pg.worn, Moved)
+	}
 	return p.schedule(now)
 }
 

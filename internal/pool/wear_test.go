@@ -140,3 +140,32 @@ func TestAgesAreSpread(t *testing.T) {
 		t.Fatalf("8 pages went at %d times", len(gone))
 	}
 }
+
+// When the browser is replaced, every page is, and each replacement is warm first.
+func TestModelMovedPagesAreReplaced(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.do(w.pool.Learn(w.now, 1, "r1"))
+		w.do(w.pool.Permit(w.now, "r1"))
+		for range rapid.IntRange(0, 20).Draw(t, "steps") {
+			w.finishAll()
+			w.pass(time.Second)
+		}
+		old := slices.Sorted(maps.Keys(w.open))
+		w.do(w.pool.Move(w.now))
+		for n := 0; slices.ContainsFunc(old, func(id pool.PageID) bool { return !w.closed[id] }); n++ {
+			if n > 100 {
+				t.Fatalf("moved pages are still there: %v of %v", w.closed, old)
+			}
+			if len(w.open) < min(w.options.Min, len(old)) {
+				t.Fatalf("only %d of %d pages during the move", len(w.open), len(old))
+			}
+			w.finishAll()
+			w.pass(100 * time.Millisecond)
+		}
+		w.settle()
+		if s := w.pool.Status(); s.Capacity != w.options.Min || s.Phase != words.PhaseFresh {
+			t.Fatalf("status in the end: %+v", s)
+		}
+	})
+}

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/machine"
 	"github.com/rewarm/rewarm/internal/page"
+	"github.com/rewarm/rewarm/internal/pool"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -60,18 +65,22 @@ const (
 	pingTimeout = 10 * time.Second
 )
 
-// browserSlot holds the one browser that lives, if any.
+// browserSlot holds the browser that pages open in, if any.
 type browserSlot struct {
 	mu      sync.Mutex
-	current Browser
-	detail  string        // why there is none
-	changed chan struct{} // closed at the next set
+	current *resident
+	running map[*resident]bool // that one, and those that are retired
+	detail  string             // why there is none
+	changed chan struct{}      // closed at the next set
+	living  sync.WaitGroup     // pages
 }
 
-func newBrowserSlot() *browserSlot { return &browserSlot{changed: make(chan struct{})} }
+func newBrowserSlot() *browserSlot {
+	return &browserSlot{running: map[*resident]bool{}, changed: make(chan struct{})}
+}
 
 // get waits for a browser. It fails at once when Chrome cannot be started.
-func (s *browserSlot) get(ctx context.Context) (Browser, error) {
+func (s *browserSlot) get(ctx context.Context) (*resident, error) {
 	for {
 		s.mu.Lock()
 		current, detail, changed := s.current, s.detail, s.changed
@@ -90,7 +99,7 @@ func (s *browserSlot) get(ctx context.Context) (Browser, error) {
 	}
 }
 
-func (s *browserSlot) set(b Browser, detail string) {
+func (s *browserSlot) set(b *resident, detail string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current, s.detail = b, detail
@@ -98,7 +107,7 @@ func (s *browserSlot) set(b Browser, detail string) {
 	s.changed = make(chan struct{})
 }
 
-// pid is the process id of the browser that lives, 0 for none.
+// pid is the process id of the browser that pages open in, 0 for none.
 func (s *browserSlot) pid() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,54 +117,127 @@ func (s *browserSlot) pid() int {
 	return s.current.PID()
 }
 
-// superviseBrowser keeps one Chrome running until ctx ends, and returns after
-// the last has gone. Only it starts and stops browsers, so none can leak.
+func (s *browserSlot) began(b *resident) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[b] = true
+}
+
+func (s *browserSlot) ended(b *resident) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.running, b)
+}
+
+// memory is what all browsers take, in bytes.
+func (s *browserSlot) memory(root fs.FS) (bytes uint64) {
+	s.mu.Lock()
+	running := slices.Collect(maps.Keys(s.running))
+	s.mu.Unlock()
+	for _, b := range running {
+		bytes += machine.GroupMemory(root, b.PID())
+	}
+	return bytes
+}
+
+// superviseBrowser keeps a Chrome running until ctx ends, and returns after the
+// last has gone. Only it starts and stops browsers, so none can leak.
 func (s *Server) superviseBrowser(ctx context.Context, log *slog.Logger) {
-	pause := restartMin
-	for ctx.Err() == nil {
-		browser, err := s.options.Launch(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			log.Error("chrome does not start; trying again", "in", pause, "error", err)
-			s.slot.set(nil, "chrome does not start: "+err.Error())
-			s.metrics.browserStarts.WithLabelValues("failed").Inc()
-			wait(ctx, pause)
-			pause = min(2*pause, restartMax)
+	var retired sync.WaitGroup
+	defer s.slot.living.Wait()
+	defer retired.Wait()
+	for b := s.startBrowser(ctx, log); b != nil; {
+		s.slot.set(b, "")
+		next := s.watchBrowser(ctx, b, log)
+		if next == nil {
+			s.slot.set(nil, "")
+			s.end(b, log)
+			b = s.startBrowser(ctx, log)
 			continue
 		}
-		pause = restartMin
-		s.metrics.browserStarts.WithLabelValues("started").Inc()
-		log.Info("chrome started", "pid", browser.PID())
-		s.slot.set(browser, "")
-		s.watchBrowser(ctx, browser, log)
-		s.slot.set(nil, "")
-		if err := browser.Close(); err != nil {
-			log.Error("chrome did not end cleanly", "pid", browser.PID(), "error", err)
-		}
+		// Pages open in the next one from now on; those of this one are replaced,
+		// and it ends when the last has gone.
+		old := b
+		b = next
+		s.slot.set(b, "")
+		old.retired.Store(true)
+		s.keeper.tell((*pool.Pool).Move)
+		retired.Go(func() {
+			s.watchBrowser(ctx, old, log)
+			s.end(old, log)
+		})
 	}
 }
 
-// watchBrowser returns when ctx ends or the browser is dead or frozen.
-func (s *Server) watchBrowser(ctx context.Context, browser Browser, log *slog.Logger) {
-	tick := time.NewTicker(pingEvery)
+// startBrowser starts a Chrome, and tries again until one runs; nil when ctx
+// has ended.
+func (s *Server) startBrowser(ctx context.Context, log *slog.Logger) *resident {
+	for pause := restartMin; ctx.Err() == nil; pause = min(2*pause, restartMax) {
+		b, err := s.launch(ctx, log)
+		if err == nil {
+			return b
+		}
+		if ctx.Err() == nil {
+			log.Error("chrome does not start; trying again", "in", pause, "error", err)
+			s.slot.set(nil, "chrome does not start: "+err.Error())
+			wait(ctx, pause)
+		}
+	}
+	return nil
+}
+
+func (s *Server) launch(ctx context.Context, log *slog.Logger) (*resident, error) {
+	browser, err := s.options.Launch(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.metrics.browserStarts.WithLabelValues("failed").Inc()
+		}
+		return nil, err
+	}
+	s.metrics.browserStarts.WithLabelValues("started").Inc()
+	log.Info("chrome started", "pid", browser.PID())
+	b := &resident{Browser: browser, started: time.Now(), living: &s.slot.living}
+	s.slot.began(b)
+	return b, nil
+}
+
+// end ends a browser and returns when it is gone.
+func (s *Server) end(b *resident, log *slog.Logger) {
+	if err := b.Close(); err != nil {
+		log.Error("chrome did not end cleanly", "pid", b.PID(), "error", err)
+	}
+	s.slot.ended(b)
+}
+
+// watchBrowser returns when ctx ends, or when the browser is dead, frozen, or
+// retired and empty. Of a browser that is worn out it returns the next.
+func (s *Server) watchBrowser(ctx context.Context, b *resident, log *slog.Logger) (next *resident) {
+	tick := time.NewTicker(s.options.PingEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-browser.Done():
-			log.Error("chrome died; starting another", "pid", browser.PID())
-			return
+			return nil
+		case <-b.Done():
+			log.Error("chrome died", "pid", b.PID())
+			return nil
 		case <-tick.C:
 		}
 		bounded, cancel := context.WithTimeout(ctx, s.options.PingTimeout)
-		err := browser.Ping(bounded)
+		err := b.Ping(bounded)
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			log.Error("chrome does not answer; replacing it", "pid", browser.PID(), "error", err)
-			return
+			log.Error("chrome does not answer", "pid", b.PID(), "error", err)
+			return nil
+		}
+		if b.retired.Load() {
+			if b.pages.Load() == 0 {
+				return nil
+			}
+			continue
+		}
+		if next := s.renew(ctx, b, log); next != nil {
+			return next
 		}
 	}
 }
@@ -177,7 +259,7 @@ func (s *Server) openPage(ctx context.Context, accepts func(words.Token) bool) (
 	if err != nil {
 		return nil, err
 	}
-	return browser.Open(ctx, page.OpenOptions{
+	return browser.open(ctx, page.OpenOptions{
 		Shell:      shell,
 		StandbyURL: s.options.Realms[0] + "/_standby",
 		Realms:     s.options.Realms,

@@ -215,7 +215,7 @@ func TestF02_KilledChromeInTheMiddleOfACommandIsAnUnknownOutcome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := current.(realChrome).Kill(); err != nil {
+	if err := current.Browser.(realChrome).Kill(); err != nil {
 		t.Error(err)
 	}
 	if a := <-answered; a.status != http.StatusBadGateway || !strings.Contains(a.body, "command outcome unknown") {

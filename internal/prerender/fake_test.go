@@ -33,20 +33,21 @@ type world struct {
 	pages   []*fakePage
 	starts  atomic.Int32
 
-	mu        sync.Mutex
-	shell     string // what the realm serves
-	lie       string // the token its header names, when not the true one
-	realmDown bool
-	release   words.Release // what the manager says
-	permitted words.Token
-	beats     []wire.Heartbeat
-	openError error
-	onClose   func()
-	residue   []string // what every render reports
-	browser   *fakeBrowser
-	render    func(ctx context.Context, p *fakePage, visit words.Visit) (words.Capture, error)
-	stop      context.CancelFunc
-	ended     chan error
+	mu          sync.Mutex
+	shell       string // what the realm serves
+	lie         string // the token its header names, when not the true one
+	realmDown   bool
+	release     words.Release // what the manager says
+	permitted   words.Token
+	beats       []wire.Heartbeat
+	openError   error
+	launchError error
+	onClose     func()
+	residue     []string // what every render reports
+	browser     *fakeBrowser
+	render      func(ctx context.Context, p *fakePage, visit words.Visit) (words.Capture, error)
+	stop        context.CancelFunc
+	ended       chan error
 }
 
 func newWorld(t *testing.T, change func(*Options)) *world {
@@ -144,13 +145,20 @@ func (w *world) set(f func()) {
 
 func (w *world) launch(context.Context) (Browser, error) {
 	w.starts.Add(1)
-	b := &fakeBrowser{world: w, done: make(chan struct{})}
+	w.mu.Lock()
+	fail := w.launchError
+	w.mu.Unlock()
+	if fail != nil {
+		return nil, fail
+	}
+	b := &fakeBrowser{world: w, pid: int(w.starts.Load()), done: make(chan struct{})}
 	w.set(func() { w.browser = b })
 	return b, nil
 }
 
 type fakeBrowser struct {
 	world *world
+	pid   int
 	done  chan struct{}
 	once  sync.Once
 }
@@ -168,7 +176,7 @@ func (b *fakeBrowser) Open(ctx context.Context, o page.OpenOptions) (Page, error
 }
 
 func (b *fakeBrowser) Ping(context.Context) error { return nil }
-func (b *fakeBrowser) PID() int                   { return int(b.world.starts.Load()) }
+func (b *fakeBrowser) PID() int                   { return b.pid }
 func (b *fakeBrowser) Done() <-chan struct{}      { return b.done }
 func (b *fakeBrowser) Close() error               { b.die(); return nil }
 

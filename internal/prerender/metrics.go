@@ -4,16 +4,17 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics of one prerender server. The counters named violations must stay 0.
 type metrics struct {
-	renders       *prometheus.CounterVec
-	again         *prometheus.CounterVec
-	refused       *prometheus.CounterVec
-	residue       *prometheus.CounterVec
-	renderSeconds *prometheus.HistogramVec
-	warmUps       *prometheus.CounterVec
-	warmSeconds   prometheus.Histogram
-	closed        *prometheus.CounterVec
-	browserStarts *prometheus.CounterVec
-	violations    *prometheus.CounterVec
+	renders          *prometheus.CounterVec
+	again            *prometheus.CounterVec
+	refused          *prometheus.CounterVec
+	residue          *prometheus.CounterVec
+	renderSeconds    *prometheus.HistogramVec
+	warmUps          *prometheus.CounterVec
+	warmSeconds      prometheus.Histogram
+	closed           *prometheus.CounterVec
+	browserStarts    *prometheus.CounterVec
+	browsersReplaced *prometheus.CounterVec
+	violations       *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer, s *Server) *metrics {
@@ -24,14 +25,15 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	}
 	buckets := prometheus.ExponentialBuckets(0.01, 2, 13) // 10 ms to 41 s
 	m := &metrics{
-		renders:       counter("renders_total", "Renders answered, by outcome.", "status", "settled_by"),
-		again:         counter("renders_again_total", "Renders done again before the caller heard of it, by reason.", "reason"),
-		refused:       counter("refused_total", "Renders refused with 503, by reason.", "reason"),
-		residue:       counter("residue_total", "What applications left behind of one route for another, by kind.", "kind"),
-		warmUps:       counter("warm_ups_total", "Warm-ups, by outcome.", "outcome"),
-		browserStarts: counter("browser_starts_total", "Starts of Chrome, by outcome.", "outcome"),
-		violations:    counter("invariant_violations_total", "Breaches of an invariant that were caught; must stay 0.", "invariant"),
-		closed:        counter("pages_closed_total", "Pages closed, by reason; release, uses, age and memory are replacements.", "reason"),
+		renders:          counter("renders_total", "Renders answered, by outcome.", "status", "settled_by"),
+		again:            counter("renders_again_total", "Renders done again before the caller heard of it, by reason.", "reason"),
+		refused:          counter("refused_total", "Renders refused with 503, by reason.", "reason"),
+		residue:          counter("residue_total", "What applications left behind of one route for another, by kind.", "kind"),
+		warmUps:          counter("warm_ups_total", "Warm-ups, by outcome.", "outcome"),
+		browserStarts:    counter("browser_starts_total", "Starts of Chrome, by outcome.", "outcome"),
+		browsersReplaced: counter("browsers_replaced_total", "Chromes that were worn out and replaced, by reason.", "reason"),
+		violations:       counter("invariant_violations_total", "Breaches of an invariant that were caught; must stay 0.", "invariant"),
+		closed:           counter("pages_closed_total", "Pages closed, by reason; release, uses, age, memory and browser are replacements.", "reason"),
 		renderSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "rewarm", Subsystem: "prerender", Name: "render_seconds", Help: "Time from request to answer.", Buckets: buckets,
 		}, []string{"status"}),

@@ -42,7 +42,9 @@ type Options struct {
 	HeartbeatInterval time.Duration // default 10 s
 	RenderTimeout     time.Duration // the longest any render may take; default 60 s
 	WarmTimeout       time.Duration // the longest a warm-up may take; default 30 s: a host that needs longer is broken
+	PingEvery         time.Duration // default [pingEvery]
 	PingTimeout       time.Duration // default [pingTimeout]
+	Wear              Wear          // when Chrome is replaced
 	DrainMin          time.Duration // time in which peers get to read a 410
 	DrainGrace        time.Duration // the longest that running renders are waited for; default 10 s
 
@@ -71,6 +73,8 @@ func (o *Options) validate() error {
 	o.HeartbeatInterval = cmp.Or(o.HeartbeatInterval, 10*time.Second)
 	o.RenderTimeout = cmp.Or(o.RenderTimeout, 60*time.Second)
 	o.WarmTimeout = cmp.Or(o.WarmTimeout, 30*time.Second)
+	o.PingEvery = cmp.Or(o.PingEvery, pingEvery)
+	o.Wear = o.Wear.withDefaults()
 	o.PingTimeout = cmp.Or(o.PingTimeout, pingTimeout)
 	o.DrainGrace = cmp.Or(o.DrainGrace, 10*time.Second)
 	return nil

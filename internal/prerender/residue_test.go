@@ -70,7 +70,7 @@ func TestIsolatedRendersShareNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.until("only the pool's page is open", func() bool {
-		r, err := chrome.Call(t.Context(), current.(realChrome).Root(), target.GetBrowserContexts, cdp.Empty{})
+		r, err := chrome.Call(t.Context(), current.Browser.(realChrome).Root(), target.GetBrowserContexts, cdp.Empty{})
 		return err == nil && len(r.BrowserContextIDs) == 1
 	})
 }

@@ -29,10 +29,7 @@ func (s *Server) tend(ctx context.Context) {
 	for wait(ctx, tendEvery); ctx.Err() == nil; wait(ctx, tendEvery) {
 		s.weigh(ctx)
 		after := machine.ReadProcessors(root)
-		load := pool.Load{Pressed: after.Idle(before) < pressedBelow}
-		if pid := s.slot.pid(); pid > 0 {
-			load.Memory = machine.GroupMemory(root, pid)
-		}
+		load := pool.Load{Pressed: after.Idle(before) < pressedBelow, Memory: s.slot.memory(root)}
 		before = after
 		s.keeper.tell(func(p *pool.Pool, now time.Time) []pool.Action { return p.Loaded(now, load) })
 	}
