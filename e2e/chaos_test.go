@@ -42,6 +42,7 @@ func TestChaos(t *testing.T) {
 		o.Prerender.PingTimeout = 2 * time.Second
 		o.Prerender.Wear.Pages = 12
 	})
+	f.origin = "http://" + realm // no cut is between it and its visitors
 	c.fleet = f
 	l := &load{f: f, mode: words.ModeDefault, older: map[int]int{}, mayRefuse: true, cuts: &c.cuts}
 	ctx, stop := context.WithCancel(t.Context())

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,6 +49,9 @@ type fleet struct {
 	store *ledger.Ledger
 	log   *syncBuffer
 	http  *http.Client
+	// origin is where visitors and the hook reach the realm server; "" is its
+	// public URL.
+	origin string
 	// secret is the fleet's; "" for none.
 	secret string
 
@@ -145,7 +149,7 @@ type deployed struct {
 // postDeployment calls the hook, as a pipeline does.
 func (f *fleet) postDeployment() deployed {
 	f.t.Helper()
-	response, err := f.http.Post(f.up.RealmURL()+"/_post-deployment", "", nil)
+	response, err := f.http.Post(cmp.Or(f.origin, f.up.RealmURL())+"/_post-deployment", "", nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -216,7 +220,7 @@ func (f *fleet) token() words.Token {
 
 func (f *fleet) get(path string) (http.Header, string) {
 	f.t.Helper()
-	response, err := f.http.Get(f.up.RealmURL() + path)
+	response, err := f.http.Get(cmp.Or(f.origin, f.up.RealmURL()) + path)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func (p *Page) captureApart(ctx context.Context, wanted string) (*captured, erro
 	if err != nil {
 		return nil, err
 	}
-	expression := strings.Join([]string{"(() => {", apartJS, stylesJS, markupJS, captureJS,
+	expression := strings.Join([]string{"(() => {", apartJS, wrapJS, stylesJS, markupJS, captureJS,
 		fmt.Sprintf("return capture(%s,%d,%s)})()", p.realmList(), captureLimit, quote(wanted))}, "\n")
 	yes := true
 	var answer evaluated[*captured]

@@ -17,6 +17,8 @@ var (
 	restJS string
 	//go:embed inject/say.js
 	sayJS string
+	//go:embed inject/wrap.js
+	wrapJS string
 	//go:embed inject/quiet.js
 	quietJS string
 	//go:embed inject/residue.js
@@ -53,7 +55,7 @@ func (p *Page) initScript() cdpage.AddScriptToEvaluateOnNewDocumentParams {
 	}
 	raw, _ := json.Marshal(cfg) // strings always marshal
 	source := strings.Join([]string{
-		"(() => {\nconst cfg = " + string(raw) + ";", restJS, sayJS, quietJS, carryJS, residueJS, stylesJS, markupJS, captureJS, ioJS, "})();",
+		"(() => {\nconst cfg = " + string(raw) + ";", restJS, sayJS, wrapJS, quietJS, carryJS, residueJS, stylesJS, markupJS, captureJS, ioJS, "})();",
 	}, "\n")
 	return cdpage.AddScriptToEvaluateOnNewDocumentParams{Source: source}
 }

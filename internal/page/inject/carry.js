@@ -5,7 +5,7 @@ let carried = '';
 if (cfg.origins.includes(location.origin)) {
   const { Headers, Request, URL } = window, home = location.origin;
   const isOwn = url => { try { return new URL(url, document.baseURI).origin === home } catch { return false } };
-  replace(window, 'fetch', { apply(f, self, args) {
+  wrap(window, 'fetch', { apply(f, self, args) {
     const [input, init] = args, asked = input instanceof Request;
     if (!carried || !isOwn(asked ? input.url : input)) return apply(f, self, args);
     try {
@@ -15,7 +15,7 @@ if (cfg.origins.includes(location.origin)) {
     } catch { return apply(f, self, args) } // it will say itself what is wrong
   } });
   const set = XMLHttpRequest.prototype.setRequestHeader;
-  replace(XMLHttpRequest.prototype, 'open', { apply(f, self, args) {
+  wrap(XMLHttpRequest.prototype, 'open', { apply(f, self, args) {
     const opened = apply(f, self, args);
     if (carried && isOwn(args[1])) apply(set, self, [cfg.header, carried]);
     return opened;

@@ -13,9 +13,9 @@ const losesBreak = el => /^(PRE|TEXTAREA|LISTING)$/.test(el.nodeName) && el.firs
 
 // Whether there may be shadow roots: to look for them is to ask every element.
 let shadows = cfg.shadows;
-const shaded = () => { shadows = true };
-watch(Element.prototype, 'attachShadow', 'value', shaded);
-for (const owner of [Element.prototype, ShadowRoot.prototype]) watch(owner, 'setHTMLUnsafe', 'value', shaded);
+const shaded = before(() => { shadows = true });
+wrap(Element.prototype, 'attachShadow', shaded);
+for (const owner of [Element.prototype, ShadowRoot.prototype]) wrap(owner, 'setHTMLUnsafe', shaded);
 
 let inert;
 // tags are an element's own tags, without its nonce; a void one has no end tag.

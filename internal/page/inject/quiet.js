@@ -46,12 +46,6 @@ const expect = selector => { want = selector; observe() };
 const loop = 5;
 let depth = 0;
 const timers = bag(), frames = bag(), idles = bag();
-// replace puts a function of ours in the place of the window's. A proxy looks
-// like what it stands for.
-const replace = (owner, name, trap) => {
-  const f = owner && owner[name];
-  if (typeof f === 'function') owner[name] = new Proxy(f, trap);
-};
 const called = (f, known, entry, keep) => new Proxy(f, { apply(f, self, args) {
   if (!keep) known.delete(entry.id);
   else { entry.depth++; entry.due = now() + entry.every }
@@ -59,7 +53,7 @@ const called = (f, known, entry, keep) => new Proxy(f, { apply(f, self, args) {
   depth = entry.depth;
   try { return apply(f, self, args) } finally { depth = before }
 } });
-const ask = (known, name, every) => replace(window, name, { apply(f, self, args) {
+const ask = (known, name, every) => wrap(window, name, { apply(f, self, args) {
   if (typeof args[0] !== 'function') return apply(f, self, args);
   const ms = known === timers && args[1] > 0 ? +args[1] : 0;
   const entry = { id: 0, due: now() + ms, depth: depth + 1, every: ms };
@@ -69,7 +63,7 @@ const ask = (known, name, every) => replace(window, name, { apply(f, self, args)
   known.set(entry.id, entry);
   return entry.id;
 } });
-const drop = (known, name) => replace(window, name, { apply(f, self, args) {
+const drop = (known, name) => wrap(window, name, { apply(f, self, args) {
   known.delete(args[0]);
   return apply(f, self, args);
 } });
@@ -81,33 +75,29 @@ ask(idles, 'requestIdleCallback'); drop(idles, 'cancelIdleCallback');
 // Work whose end the page does not show: after any of it, silence is kept for a
 // while. And what is told with a frame only: one is waited for.
 let elsewhere = -1, watching = false;
-const notes = set => ({
-  apply(f, self, args) { set(); return apply(f, self, args) },
-  construct(f, args, as) { set(); return construct(f, args, as) },
-});
-const away = notes(() => { elsewhere = now() }), seen = notes(() => { watching = true });
-for (const name of ['SharedWorker', 'BroadcastChannel', 'FileReader', 'createImageBitmap']) replace(window, name, away);
-for (const name of ['compile', 'instantiate', 'compileStreaming', 'instantiateStreaming']) replace(window.WebAssembly, name, away);
-replace(window.IDBFactory && IDBFactory.prototype, 'open', away);
-replace(window.CacheStorage && CacheStorage.prototype, 'open', away);
-replace(window.CacheStorage && CacheStorage.prototype, 'match', away);
-replace(window.LockManager && LockManager.prototype, 'request', away);
-replace(HTMLImageElement.prototype, 'decode', away);
-replace(Document.prototype, 'startViewTransition', away);
+const away = before(() => { elsewhere = now() }), seen = before(() => { watching = true });
+for (const name of ['SharedWorker', 'BroadcastChannel', 'FileReader', 'createImageBitmap']) wrap(window, name, away);
+for (const name of ['compile', 'instantiate', 'compileStreaming', 'instantiateStreaming']) wrap(window.WebAssembly, name, away);
+wrap(window.IDBFactory && IDBFactory.prototype, 'open', away);
+wrap(window.CacheStorage && CacheStorage.prototype, 'open', away);
+wrap(window.CacheStorage && CacheStorage.prototype, 'match', away);
+wrap(window.LockManager && LockManager.prototype, 'request', away);
+wrap(HTMLImageElement.prototype, 'decode', away);
+wrap(Document.prototype, 'startViewTransition', away);
 // A worker that was started, or was told something, has something to say; one
 // that does not say it within a second is one that only listens.
 let awaited = -1, woken = null;
 const tell = () => { elsewhere = now(); awaited = elsewhere + 1000 };
 const told = () => { elsewhere = now(); awaited = -1; if (woken) woken() };
-replace(window, 'Worker', { construct(f, args, as) {
+wrap(window, 'Worker', { construct(f, args, as) {
   const worker = construct(f, args, as);
   tell();
   listen(worker, 'message', told);
   listen(worker, 'error', told);
   return worker;
 } });
-replace(window.Worker && Worker.prototype, 'postMessage', notes(tell));
-for (const name of ['IntersectionObserver', 'ResizeObserver']) replace(window, name, seen);
+wrap(window.Worker && Worker.prototype, 'postMessage', before(tell));
+for (const name of ['IntersectionObserver', 'ResizeObserver']) wrap(window, name, seen);
 
 // drain calls f, with how long it took, once every task that was ready has run,
 // or after a tenth of a second on a page whose tasks never end.

@@ -3,24 +3,8 @@
 // ones are transitions. What is of an earlier epoch than the route that is
 // being captured is told, by name; whether that matters is decided elsewhere.
 const residue = (() => {
-const text = Function.prototype.toString, apply = Reflect.apply;
+const text = Function.prototype.toString;
 const brief = s => (s.length > 160 ? s.slice(0, 150) + '… ' + s.length : s).replace(/\s+/g, ' ');
-
-// A wrapped native looks like one: the proxy has its name, its length and its
-// properties, throws what it throws, and prints as native code.
-const wrap = (owner, name, after) => {
-  const d = owner && Object.getOwnPropertyDescriptor(owner, name);
-  if (!d) return;
-  const part = d.set ? 'set' : 'value';
-  d[part] = new Proxy(d[part], {
-    apply(f, self, args) {
-      const r = apply(f, self, args);
-      try { after(self, args, r) } catch { /* never the page's concern */ }
-      return r;
-    },
-  });
-  Object.defineProperty(owner, name, d);
-};
 
 // The document: head, children of the body, attributes of both and of html.
 const changed = new WeakMap(), removed = new Map(), signs = new WeakMap(), attributes = new Map(), home = new Map();
@@ -111,17 +95,17 @@ const leftInStorage = (e, found) => {
     else if (when < e) { const at = k.indexOf(': '); found(k.slice(0, at), k.slice(at + 2)) }
   }
 };
-wrap(Document.prototype, 'cookie', (_, [line]) => {
+wrap(Document.prototype, 'cookie', after((_, [line]) => {
   const name = String(line).split(/[=;]/)[0].trim();
   if (/max-age\s*=\s*(0|-)|expires\s*=[^;]*\b19[67]\d\b/i.test(line)) names.delete('cookie: ' + brief(name)); else seen('cookie', name);
-});
+}), 'set');
 if (window.IDBFactory) {
-  wrap(IDBFactory.prototype, 'open', (_, [name]) => seen('indexedDB', name));
-  wrap(IDBFactory.prototype, 'deleteDatabase', (_, [name]) => names.delete('indexedDB: ' + brief(String(name))));
+  wrap(IDBFactory.prototype, 'open', after((_, [name]) => seen('indexedDB', name)));
+  wrap(IDBFactory.prototype, 'deleteDatabase', after((_, [name]) => names.delete('indexedDB: ' + brief(String(name)))));
 }
 if (window.CacheStorage) {
-  wrap(CacheStorage.prototype, 'open', (_, [name]) => seen('cache', name));
-  wrap(CacheStorage.prototype, 'delete', (_, [name]) => names.delete('cache: ' + brief(String(name))));
+  wrap(CacheStorage.prototype, 'open', after((_, [name]) => seen('cache', name)));
+  wrap(CacheStorage.prototype, 'delete', after((_, [name]) => names.delete('cache: ' + brief(String(name)))));
 }
 
 let scrolled = -1;
@@ -148,7 +132,7 @@ const where = (self, type, options) => {
   return at && at + ' ' + type + ' ' + !!(options && typeof options === 'object' ? options.capture : options);
 };
 const hear = window.addEventListener;
-wrap(EventTarget.prototype, 'addEventListener', (self, [type, listener, options]) => {
+wrap(EventTarget.prototype, 'addEventListener', after((self, [type, listener, options]) => {
   const key = listener && where(self, type, options);
   const { once, signal } = key && options && typeof options === 'object' ? options : {};
   if (!key || once || signal && signal.aborted) return;
@@ -157,11 +141,11 @@ wrap(EventTarget.prototype, 'addEventListener', (self, [type, listener, options]
   if (all.has(listener)) return;
   all.set(listener, { at: epoch, key: key + ' ' + (typeof listener === 'function' ? apply(text, listener, []).slice(0, 200) : 'handleEvent') });
   if (signal) apply(hear, signal, ['abort', () => all.delete(listener), { once: true }]);
-});
-wrap(EventTarget.prototype, 'removeEventListener', (self, [type, listener, options]) => {
+}));
+wrap(EventTarget.prototype, 'removeEventListener', after((self, [type, listener, options]) => {
   const all = heard.get(where(self, type, options));
   if (all) all.delete(listener);
-});
+}));
 
 const timers = new Map(); // by their id, until they have fired
 const prune = () => { const t = now(); for (const [id, { until }] of timers) if (until < t) timers.delete(id) };
@@ -171,25 +155,21 @@ const timed = (kind, least) => (_, [f, ms], id) => {
   timers.set(id, { at: epoch, until: least ? now() + +ms : Infinity,
     key: kind + ' ' + ms + ' ms ' + (typeof f === 'function' ? apply(text, f, []) : String(f)).slice(0, 200) });
 };
-wrap(window, 'setInterval', (self, [f, ms = 0], id) => timed('interval', 0)(self, [f, +ms || 0], id));
-wrap(window, 'setTimeout', timed('timeout', 1000));
-for (const name of ['clearInterval', 'clearTimeout']) wrap(window, name, (_, [id]) => timers.delete(+id));
+wrap(window, 'setInterval', after((self, [f, ms = 0], id) => timed('interval', 0)(self, [f, +ms || 0], id)));
+wrap(window, 'setTimeout', after(timed('timeout', 1000)));
+for (const name of ['clearInterval', 'clearTimeout']) wrap(window, name, after((_, [id]) => timers.delete(+id)));
 
 const connections = new Set(); // {ref, at, key}
 for (const name of ['WebSocket', 'EventSource', 'Worker', 'SharedWorker']) {
-  if (typeof window[name] !== 'function') continue;
-  const made = new Proxy(window[name], {
-    construct(f, args, target) {
-      const o = Reflect.construct(f, args, target === made ? f : target);
-      connections.add({ ref: new WeakRef(o), at: epoch, key: name });
-      return o;
-    },
-  });
-  Object.defineProperty(window, name, Object.assign(Object.getOwnPropertyDescriptor(window, name), { value: made }));
-  Object.defineProperty(made.prototype, 'constructor', { value: made, writable: true, configurable: true });
+  const made = wrap(window, name, { construct(f, args, as) {
+    const o = construct(f, args, as === made ? f : as);
+    connections.add({ ref: new WeakRef(o), at: epoch, key: name });
+    return o;
+  } });
+  if (made) Object.defineProperty(made.prototype, 'constructor', { value: made, writable: true, configurable: true });
 }
 const ended = new WeakSet();
-if (window.Worker) wrap(Worker.prototype, 'terminate', self => ended.add(self));
+if (window.Worker) wrap(Worker.prototype, 'terminate', after(self => ended.add(self)));
 const stillOpen = () => {
   for (const c of connections) {
     const o = c.ref.deref();

@@ -1,21 +1,13 @@
 // Style sheets whose rules are not their text: libraries write rule by rule in
 // production, where an element's text stays empty or says what once was.
 const rewritten = new WeakSet();
-// watch tells when a member of a native type is used; native code does the rest.
-const watch = (owner, name, part, then) => {
-  const d = owner && Object.getOwnPropertyDescriptor(owner, name);
-  if (!d || !d[part]) return;
-  const native = d[part];
-  d[part] = { [name](...args) { then(this); return native.apply(this, args) } }[name];
-  Object.defineProperty(owner, name, d);
-};
-const rewrite = rule => rewritten.add(rule.parentStyleSheet || rule);
+const rewrite = before(rule => rewritten.add(rule.parentStyleSheet || rule));
 for (const type of [CSSStyleSheet, CSSGroupingRule, CSSStyleRule, CSSKeyframesRule]) {
-  for (const name of ['insertRule', 'deleteRule', 'addRule', 'removeRule', 'appendRule']) watch(type.prototype, name, 'value', rewrite);
+  for (const name of ['insertRule', 'deleteRule', 'addRule', 'removeRule', 'appendRule']) wrap(type.prototype, name, rewrite);
 }
-for (const type of [CSSStyleRule, CSSKeyframeRule, CSSFontFaceRule]) watch(type.prototype, 'style', 'get', rewrite);
-watch(CSSStyleRule.prototype, 'styleMap', 'get', rewrite);
-watch(CSSStyleRule.prototype, 'selectorText', 'set', rewrite);
+for (const type of [CSSStyleRule, CSSKeyframeRule, CSSFontFaceRule]) wrap(type.prototype, 'style', rewrite, 'get');
+wrap(CSSStyleRule.prototype, 'styleMap', rewrite, 'get');
+wrap(CSSStyleRule.prototype, 'selectorText', rewrite, 'set');
 
 const rulesOf = rules => Array.from(rules, r => r.cssText).join('\n');
 // What a library wrote rule by rule is of all routes that the page was on: the
