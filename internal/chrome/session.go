@@ -156,12 +156,33 @@ func (s *Session) CallInOrder(ctx context.Context, method string, params, result
 }
 
 func (s *Session) do(ctx context.Context, method string, params, result any, ordered bool) error {
-	cl := &call{method: method, session: s, ordered: ordered, done: make(chan struct{})}
-	id, err := s.conn.submit(s.id, method, params, cl)
-	if err != nil {
-		return err
+	return s.send(method, params, ordered).Wait(ctx, result)
+}
+
+func (s *Session) send(method string, params any, ordered bool) *Sent {
+	sent := &Sent{conn: s.conn, call: &call{method: method, session: s, ordered: ordered, done: make(chan struct{})}}
+	sent.id, sent.err = s.conn.submit(s.id, method, params, sent.call)
+	return sent
+}
+
+// Send sends a command and does not wait; what is sent after it comes after it.
+// Its answer is waited for, once, with [Sent.Wait].
+func (s *Session) Send(method string, params any) *Sent { return s.send(method, params, false) }
+
+// Sent is a command that was sent.
+type Sent struct {
+	conn *conn
+	call *call
+	id   int64
+	err  error // it was not
+}
+
+// Wait waits for the answer until ctx ends.
+func (s *Sent) Wait(ctx context.Context, result any) error {
+	if s.err != nil {
+		return s.err
 	}
-	return s.conn.wait(ctx, id, cl, result)
+	return s.conn.wait(ctx, s.id, s.call, result)
 }
 
 // Post sends a command whose answer nobody needs; it never waits.
@@ -180,24 +201,13 @@ type Command struct {
 // CallAll sends all commands at once and waits for all answers: one round trip
 // for the many that setting up a page takes. The first failure is returned.
 func (s *Session) CallAll(ctx context.Context, commands ...Command) error {
-	type sent struct {
-		id     int64
-		cl     *call
-		result any
+	sent := make([]*Sent, len(commands))
+	for i, c := range commands {
+		sent[i] = s.Send(c.Method, c.Params)
 	}
-	var all []sent
 	var first error
-	for _, c := range commands {
-		cl := &call{method: c.Method, session: s, done: make(chan struct{})}
-		id, err := s.conn.submit(s.id, c.Method, c.Params, cl)
-		if err != nil {
-			first = err
-			break
-		}
-		all = append(all, sent{id, cl, c.Result})
-	}
-	for _, x := range all {
-		if err := s.conn.wait(ctx, x.id, x.cl, x.result); err != nil && first == nil {
+	for i, c := range commands {
+		if err := sent[i].Wait(ctx, c.Result); err != nil && first == nil {
 			first = err
 		}
 	}

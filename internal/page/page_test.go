@@ -261,6 +261,13 @@ func TestF03_WedgedPageIsFoundAndOthersGoOn(t *testing.T) {
 	if err := wedged.Probe(limited(t, 200*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("probe of a wedged page: %v", err)
 	}
+	// Whoever gets it next is told of the page, and nothing of their own URL.
+	for _, limit := range []int{400, 5000} {
+		visit := words.Visit{URL: h.URL + "/", Options: words.RenderOptions{TimeoutMs: limit}}
+		if r, err := wedged.Do(t.Context(), Task{Visit: visit, Sign: 2 * time.Second}); !errors.Is(err, errNoSign) {
+			t.Errorf("a render within %d ms on a wedged page: %+v, %v", limit, r.Error, err)
+		}
+	}
 	if err := other.Probe(limited(t, 5*time.Second)); err != nil {
 		t.Errorf("probe of the other page: %v", err)
 	}

@@ -56,7 +56,11 @@ func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
 	if err := r.authorize(ctx); err != nil {
 		return Result{}, err
 	}
-	result, err := r.overridden(ctx)
+	signed, gotSign := p.watchSign(ctx, t.Sign)
+	result, err := r.overridden(signed)
+	if came := gotSign(); !came && err == nil && result.Status != words.StatusReady {
+		err = errNoSign // it was not this task that it could not do
+	}
 	if isRefused(err) {
 		return Result{}, err
 	}

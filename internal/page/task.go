@@ -29,6 +29,11 @@ type Task struct {
 	// application is started if the page does not hold it.
 	Command string
 	Input   json.RawMessage
+	// Sign is how long the page may take to give a sign of life, which is asked
+	// for before anything else: one that does not is not reusable, and Do gives
+	// up on it. The task begins at once all the same, so it must be one that may
+	// be done again. 0 asks for none.
+	Sign time.Duration
 }
 
 // Result is what came of a task. The capture says how it went; it holds a

@@ -19,6 +19,9 @@ import (
 // is what a module or a command gives.
 func (p *fakePage) Do(ctx context.Context, t page.Task) (page.Result, error) {
 	visit := t.Visit
+	if t.Sign > 0 && p.wedged.Load() {
+		return page.Result{}, errors.New("no sign of life")
+	}
 	if t.Kind == page.Command {
 		visit.URL = "command " + t.Command + string(t.Input)
 	}

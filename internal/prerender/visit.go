@@ -156,7 +156,7 @@ func finally(err error) error {
 // renderOnce does the task on one page. An error other than a refusal means
 // that the page, not the URL, is to blame.
 func (s *Server) renderOnce(ctx context.Context, request pool.Request, t page.Task) (attempt, error) {
-	done, err := s.lease(ctx, request)
+	done, err := s.lease(ctx, request, t.Kind == page.Command)
 	if err != nil {
 		return attempt{}, err
 	}
@@ -164,6 +164,9 @@ func (s *Server) renderOnce(ctx context.Context, request pool.Request, t page.Ta
 	if err := s.mayStart(t, leased); err != nil {
 		leased.done(true)
 		return attempt{}, err
+	}
+	if leased.action.Reused && t.Kind != page.Command {
+		t.Sign = probeTimeout
 	}
 	rendering := time.Now()
 	done.result, err = leased.Do(ctx, t)
@@ -203,15 +206,17 @@ func (s *Server) mayStart(t page.Task, leased *lease) error {
 	return nil
 }
 
-// lease waits for a page and for its sign of life.
-func (s *Server) lease(ctx context.Context, request pool.Request) (attempt, error) {
+// lease waits for a page, which it wakes if it rests. sure is for what must not
+// be begun on a page that does not answer; other tasks ask it themselves, and do
+// not wait for that.
+func (s *Server) lease(ctx context.Context, request pool.Request, sure bool) (attempt, error) {
 	began := time.Now()
 	leased, err := s.keeper.acquire(ctx, request)
 	if err != nil {
 		return attempt{}, err
 	}
 	done := attempt{lease: leased, waited: time.Since(began)}
-	if leased.action.Reused || leased.action.Frozen {
+	if leased.action.Frozen || leased.action.Reused && sure {
 		probing := time.Now()
 		if err := wake(ctx, leased); err != nil {
 			leased.gone()
@@ -222,9 +227,8 @@ func (s *Server) lease(ctx context.Context, request pool.Request) (attempt, erro
 	return done, nil
 }
 
-// wake thaws a page that rests, and asks one that was used before for a sign of
-// life: a script that went on after its render was answered may hold the thread
-// for ever.
+// wake thaws a page that rests and asks for a sign of life: a script that went
+// on after the page's last render was answered may hold the thread for ever.
 func wake(ctx context.Context, l *lease) error {
 	bounded, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
