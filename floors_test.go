@@ -24,7 +24,7 @@ var floors = []struct {
 	{"words", true, []string{"internal/words", "internal/fault"}},
 	{"decisions", true, []string{
 		"internal/shell", "internal/release", "internal/routing", "internal/rollout",
-		"internal/admit", "internal/pool", "internal/settle", "internal/wire",
+		"internal/admit", "internal/pool", "internal/settle", "internal/wire", "internal/coding",
 	}},
 	{"adapters", false, []string{
 		"internal/bus", "internal/chrome", "internal/egress", "internal/machine", "internal/web", "internal/observe",
