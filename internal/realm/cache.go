@@ -2,80 +2,112 @@ package realm
 
 import (
 	"container/list"
+	"context"
+	"errors"
 	"sync"
-
-	"github.com/rewarm/rewarm/internal/words"
 )
 
-// maxPageBytes bounds the composed pages kept in memory.
-const maxPageBytes = 64 << 20
-
-// pageKey is a page's identity; the token is part of it, so a page of one
-// release can never be found under another.
-type pageKey struct {
-	token words.Token
-	url   string
+// cache keeps what was asked for last, within a bound of bytes. Values never
+// change.
+type cache[K comparable, V any] struct {
+	mu      sync.Mutex
+	byKey   map[K]*list.Element
+	order   *list.List // of *cached, front: last used
+	bytes   int
+	limit   int
+	flights map[K]*loading[V]
 }
 
-// page is a snapshot as it is served. It never changes.
-type page struct {
-	key      pageKey
-	snapshot words.Snapshot // without its HTML
-	html     []byte         // nil: nothing to show, the bare shell is served
-	etag     string
-}
-
-// pageCache keeps the pages asked for last.
-type pageCache struct {
-	mu    sync.Mutex
-	byKey map[pageKey]*list.Element
-	order *list.List // front: last used
+type cached[K comparable, V any] struct {
+	key   K
+	value V
 	bytes int
-	limit int
 }
 
-func newPageCache(limit int) *pageCache {
-	return &pageCache{byKey: map[pageKey]*list.Element{}, order: list.New(), limit: limit}
+// loading is a value being made, however many ask for it.
+type loading[V any] struct {
+	done  chan struct{}
+	value V // read after done, as is err
+	err   error
 }
 
-func (c *pageCache) get(key pageKey) *page {
+// errLoading is what callers get who waited for a load that panicked.
+var errLoading = errors.New("not loaded")
+
+func newCache[K comparable, V any](limit int) *cache[K, V] {
+	return &cache[K, V]{byKey: map[K]*list.Element{}, order: list.New(), limit: limit, flights: map[K]*loading[V]{}}
+}
+
+func (c *cache[K, V]) get(key K) (value V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	element := c.byKey[key]
 	if element == nil {
-		return nil
+		return value, false
 	}
 	c.order.MoveToFront(element)
-	return element.Value.(*page)
+	return element.Value.(*cached[K, V]).value, true
 }
 
-func (c *pageCache) put(p *page) {
+// put keeps a value of so many bytes, its own overhead included.
+func (c *cache[K, V]) put(key K, value V, bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.remove(c.byKey[p.key])
-	c.byKey[p.key] = c.order.PushFront(p)
-	c.bytes += size(p)
-	for c.bytes > c.limit {
+	c.remove(c.byKey[key])
+	c.byKey[key] = c.order.PushFront(&cached[K, V]{key, value, bytes})
+	for c.bytes += bytes; c.bytes > c.limit; {
 		c.remove(c.order.Back())
 	}
 }
 
-func (c *pageCache) drop(key pageKey) {
+func (c *cache[K, V]) drop(key K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(c.byKey[key])
 }
 
 // remove needs the lock.
-func (c *pageCache) remove(element *list.Element) {
+func (c *cache[K, V]) remove(element *list.Element) {
 	if element == nil {
 		return
 	}
-	p := element.Value.(*page)
-	delete(c.byKey, p.key)
+	kept := element.Value.(*cached[K, V])
+	delete(c.byKey, kept.key)
 	c.order.Remove(element)
-	c.bytes -= size(p)
+	c.bytes -= kept.bytes
 }
 
-// size counts the entry's own weight too, else empty pages would be free.
-func size(p *page) int { return len(p.html) + len(p.key.url) + 512 }
+// once is the value kept, or what load gives, which one caller runs: others that
+// ask meanwhile get what came of it, or leave when their context ends. load must
+// not depend on the context of who happens to run it, and puts what is to be
+// kept.
+func (c *cache[K, V]) once(ctx context.Context, key K, load func() (V, error)) (V, error) {
+	c.mu.Lock()
+	if element := c.byKey[key]; element != nil { // since the caller looked
+		c.mu.Unlock()
+		return element.Value.(*cached[K, V]).value, nil
+	}
+	f, flying := c.flights[key]
+	if !flying {
+		f = &loading[V]{done: make(chan struct{}), err: errLoading}
+		c.flights[key] = f
+	}
+	c.mu.Unlock()
+	if flying {
+		select {
+		case <-f.done:
+			return f.value, f.err
+		case <-ctx.Done():
+			var none V
+			return none, ctx.Err()
+		}
+	}
+	defer func() { // after a panic too
+		c.mu.Lock()
+		delete(c.flights, key)
+		c.mu.Unlock()
+		close(f.done)
+	}()
+	f.value, f.err = load()
+	return f.value, f.err
+}

@@ -31,6 +31,9 @@ type file struct {
 	Size int64  `json:"size"`
 }
 
+// tag is the file's ETag, without quotes.
+func (f file) tag() string { return f.Sum[:32] }
+
 // manifest is a release on disk.
 type manifest struct {
 	V          int             `json:"v"`

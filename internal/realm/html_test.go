@@ -268,45 +268,33 @@ func TestQueryParameters(t *testing.T) {
 
 func TestQueueAndKeysAreBounded(t *testing.T) {
 	q, now := newRenderQueue(), time.Now()
+	add := func(url string, at time.Time) string { _, why := q.add(url, at); return why }
 	for i := range maxQueued {
-		if why := q.add(fmt.Sprint(i), now); why != "" {
+		if why := add(fmt.Sprint(i), now); why != "" {
 			t.Fatal(why)
 		}
 	}
-	if why := q.add("one more", now); why != "queue_full" {
+	if why := add("one more", now); why != "queue_full" {
 		t.Error(why)
 	}
 	for i := range maxQueued {
-		q.done(<-q.jobs, now, now.Add(time.Duration(i)))
+		q.done(<-q.jobs, rendered{hold: time.Duration(i)}, now)
 	}
 	for i := maxQueued; i < maxKeys; i++ {
-		if why := q.add(fmt.Sprint(i), now); why != "" {
+		if why := add(fmt.Sprint(i), now); why != "" {
 			t.Fatal(why)
 		}
-		q.done(<-q.jobs, now, now)
+		q.done(<-q.jobs, rendered{}, now)
 	}
-	if why := q.add("too many", now); why != "too_many_keys" {
+	if why := add("too many", now); why != "too_many_keys" {
 		t.Error(why)
 	}
-	if why := q.add("1", now.Add(time.Second)); why != "" || len(q.jobs) != 1 {
+	if why := add("1", now.Add(time.Second)); why != "" || len(q.jobs) != 1 {
 		t.Errorf("a known key is rendered again: %q", why)
 	}
 	q.forget()
-	if why := q.add("too many", now); why != "" || len(q.jobs) != 2 {
+	if why := add("too many", now); why != "" || len(q.jobs) != 2 {
 		t.Errorf("a new release counts anew: %q", why)
-	}
-}
-
-func TestPageCacheIsBounded(t *testing.T) {
-	c := newPageCache(4 << 10)
-	for i := range 100 {
-		c.put(&page{key: pageKey{url: fmt.Sprint(i)}, html: make([]byte, 1000)})
-		if c.bytes > c.limit || c.order.Len() != len(c.byKey) {
-			t.Fatalf("%d bytes", c.bytes)
-		}
-	}
-	if c.get(pageKey{url: "99"}) == nil || c.get(pageKey{url: "0"}) != nil {
-		t.Error("the last used stays, the oldest goes")
 	}
 }
 

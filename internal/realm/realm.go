@@ -1,8 +1,8 @@
 // Package realm is the realm server: the origin of a fleet's pages. It copies
 // each accepted release of the host into its data directory, serves the shell,
 // the assets and the app routes from that copy, knows the token because it
-// hashes the very bytes it serves, and tells the manager. It asks for renders
-// in the background and never lets a visitor wait for one.
+// hashes the very bytes it serves, and tells the manager. It asks for renders in
+// the background, and lets a visitor wait for one only where it is told to.
 package realm
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/coding"
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/web"
 	"github.com/rewarm/rewarm/internal/wire"
@@ -68,9 +69,16 @@ type Options struct {
 	// MaxAge is how long a snapshot is fresh (10 min).
 	MaxAge     time.Duration
 	QueryAllow []string // query parameters that are part of a page's identity
-	ProxyRules []ProxyRule
-	Log        *slog.Logger
-	Registerer prometheus.Registerer
+	// OnMiss is what a visitor gets of a page that has no snapshot (MissShell).
+	OnMiss Miss
+	// WaitAtMost bounds a visitor's wait under MissWait (3 s).
+	WaitAtMost time.Duration
+	// PageHeaders may be set by pages on their own answers, beside those that
+	// every page may; see [CheckPageHeaders].
+	PageHeaders []string
+	ProxyRules  []ProxyRule
+	Log         *slog.Logger
+	Registerer  prometheus.Registerer
 	// PresenceInterval is the time between reports (5 s).
 	PresenceInterval time.Duration
 	// HostPoll is the time between looks at a host URL (5 s, ten per cent more
@@ -86,7 +94,17 @@ type Options struct {
 	Now          func() time.Time // (time.Now)
 }
 
-func (o *Options) validate() error {
+// Miss is what a visitor gets of a page that has no snapshot yet.
+type Miss string
+
+// The ways to answer a miss. Either way one render is made, and the next
+// visitor gets it.
+const (
+	MissShell Miss = "shell" // the bare shell, at once
+	MissWait  Miss = "wait"  // the page, or the bare shell when it took too long
+)
+
+func (o *Options) validate() (err error) {
 	switch {
 	case o.Host == "" && o.HostURL == "" && o.HostFS == nil:
 		return fault.New(fault.Usage, "realm server: no host; --host takes the directory of built files with index.html in it, or its URL")
@@ -94,6 +112,11 @@ func (o *Options) validate() error {
 		return fault.New(fault.Usage, "realm server: no data directory; set --data")
 	case o.Addr == "":
 		return fault.New(fault.Usage, "realm server: no address; set --realm-addr")
+	case o.OnMiss != "" && o.OnMiss != MissShell && o.OnMiss != MissWait:
+		return fault.New(fault.Usage, "realm server: --on-miss takes %s or %s, not %q", MissShell, MissWait, o.OnMiss)
+	}
+	if o.PageHeaders, err = CheckPageHeaders(o.PageHeaders); err != nil {
+		return err
 	}
 	for _, rule := range o.ProxyRules {
 		if !strings.HasPrefix(rule.Prefix, "/") || rule.Target == nil || rule.Target.Host == "" {
@@ -101,6 +124,7 @@ func (o *Options) validate() error {
 		}
 	}
 	o.MaxAge = orDefault(o.MaxAge, 10*time.Minute)
+	o.WaitAtMost = orDefault(o.WaitAtMost, 3*time.Second)
 	o.PresenceInterval = orDefault(o.PresenceInterval, 5*time.Second)
 	o.HostPoll = orDefault(o.HostPoll, 5*time.Second)
 	o.HostSettle = orDefault(o.HostSettle, time.Second)
@@ -140,9 +164,13 @@ type Server struct {
 	accepting chan struct{} // holds one element while a release is being accepted
 	demands   *demands
 	reports   chan hookReport
-	pages     *pageCache
+	pages     *cache[pageKey, *page]
+	encodings *cache[encodedKey, *body]
+	encoder   *coding.Encoder
 	renders   *renderQueue
+	waiting   chan struct{} // holds an element for each visitor who waits for a render
 	metrics   *metrics
+	told      map[string]*telling // by state
 	handler   http.Handler
 	hostNote  atomic.Pointer[string] // why the host is not what is served; nil when it is
 }
@@ -161,12 +189,18 @@ func New(o Options) (_ *Server, err error) {
 		accepting: make(chan struct{}, 1),
 		demands:   newDemands(),
 		reports:   make(chan hookReport, 1),
-		pages:     newPageCache(maxPageBytes),
+		pages:     newCache[pageKey, *page](maxPageBytes),
+		encodings: newCache[encodedKey, *body](maxEncodedBytes),
 		renders:   newRenderQueue(),
+		waiting:   make(chan struct{}, maxWaiting),
+	}
+	if s.encoder, err = coding.NewEncoder(); err != nil {
+		return nil, fmt.Errorf("realm server: %w", err)
 	}
 	if s.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("realm server: metrics: %w", err)
 	}
+	s.told = newTellings(s.metrics.pages)
 	defer func() {
 		if err != nil {
 			s.Close()

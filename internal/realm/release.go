@@ -20,13 +20,15 @@ const indexName = "index.html"
 type release struct {
 	token words.Token
 	shell []byte
+	bare  *body // the shell as visitors get it
 	since time.Time
 	files map[string]file
 	dirs  map[string]bool // first path segments that are directories; not changed either
 }
 
 func newRelease(c collected, since time.Time) *release {
-	r := &release{token: words.TokenOf(c.shell), shell: c.shell, since: since, files: c.files, dirs: map[string]bool{}}
+	token := words.TokenOf(c.shell)
+	r := &release{token: token, shell: c.shell, bare: htmlBody(token, string(token), c.shell, nil), since: since, files: c.files, dirs: map[string]bool{}}
 	for _, dir := range c.dirs {
 		r.dirs[dir] = true
 	}
@@ -115,7 +117,7 @@ func (s *releaseSet) find(name string) (f file, immutable, ok bool) {
 	if s == nil {
 		return file{}, false, false
 	}
-	immutable = hashed(name)
+	immutable = true
 	for _, r := range s.kept {
 		got, has := r.files[name]
 		switch {
@@ -126,7 +128,7 @@ func (s *releaseSet) find(name string) (f file, immutable, ok bool) {
 			immutable = false
 		}
 	}
-	return f, immutable, ok
+	return f, ok && immutable && hashed(name), ok // asked last: most paths are no file's
 }
 
 // isDir reports whether any kept release has a directory of that name.
@@ -208,6 +210,20 @@ func contentType(name string) string {
 		return "application/octet-stream"
 	}
 	return ""
+}
+
+// compressible reports whether files of this type become smaller when encoded:
+// the others are so already.
+func compressible(kind string) bool {
+	if strings.HasPrefix(kind, "text/") || strings.HasPrefix(kind, "application/json") {
+		return true
+	}
+	switch kind {
+	case "application/manifest+json", "application/xml", "application/wasm", "application/vnd.ms-fontobject",
+		"image/svg+xml", "image/bmp", "image/x-icon", "font/ttf", "font/otf":
+		return true
+	}
+	return false
 }
 
 // knownExtension reports whether a path with this extension is an asset's and

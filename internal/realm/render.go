@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/client"
@@ -26,77 +25,21 @@ const (
 	// snapshot is in the store before another may win.
 	claimMargin = 5 * time.Second
 	storeWait   = time.Second
+	// maxWaiting is how many visitors may wait for renders at a time.
+	maxWaiting = 1000
+	// elsewhereAgain is how often the store is asked for what another realm
+	// server renders.
+	elsewhereAgain = 100 * time.Millisecond
 )
 
-// renderQueue holds what is to be rendered in the background.
-type renderQueue struct {
-	jobs chan string // URLs
+// errWaited ends a visitor's wait for a render.
+var errWaited = errors.New("no render in the time that a visitor waits")
 
-	mu   sync.Mutex
-	busy map[string]bool      // queued or being rendered
-	hold map[string]time.Time // not again before
-	keys map[[16]byte]bool    // what was asked for under the current token
-}
-
-func newRenderQueue() *renderQueue {
-	return &renderQueue{jobs: make(chan string, maxQueued), busy: map[string]bool{}, hold: map[string]time.Time{}, keys: map[[16]byte]bool{}}
-}
-
-// forget starts a release: its keys are counted anew.
-func (q *renderQueue) forget() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	clear(q.keys)
-	clear(q.hold)
-}
-
-// add queues a URL unless it is queued already; why names what kept it out.
-func (q *renderQueue) add(url string, now time.Time) (why string) {
-	sum := sha256.Sum256([]byte(url))
-	key := [16]byte(sum[:16])
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case q.busy[url] || now.Before(q.hold[url]):
-		return "" // under way, or just tried
-	case !q.keys[key] && len(q.keys) >= maxKeys:
-		return "too_many_keys"
-	}
-	select {
-	case q.jobs <- url:
-	default:
-		return "queue_full"
-	}
-	q.busy[url], q.keys[key] = true, true
-	delete(q.hold, url)
-	return ""
-}
-
-// done ends a job; the URL is not queued again before until.
-func (q *renderQueue) done(url string, now, until time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.busy, url)
-	if until.After(now) {
-		q.hold[url] = until
-	}
-	if len(q.hold) > maxQueued {
-		for held, end := range q.hold {
-			if !end.After(now) {
-				delete(q.hold, held)
-			}
-		}
-	}
-}
-
-// wantRender asks for a page to be rendered for the next visitor.
-func (s *Server) wantRender(url string) {
-	if s.o.Manager == nil || s.o.Store == nil {
-		return
-	}
-	if why := s.renders.add(url, s.o.Now()); why != "" {
-		s.metrics.renders.WithLabelValues(why).Inc()
-	}
+// rendered is what came of a job.
+type rendered struct {
+	outcome   string        // in the metrics
+	hold      time.Duration // how long the page is not to be asked for again
+	elsewhere bool          // another realm server renders it
 }
 
 func (s *Server) renderLoop(ctx context.Context) {
@@ -104,18 +47,17 @@ func (s *Server) renderLoop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case url := <-s.renders.jobs:
-			outcome, hold := s.render(ctx, url)
-			now := s.o.Now()
-			s.renders.done(url, now, now.Add(hold))
-			s.metrics.renders.WithLabelValues(outcome).Inc()
+		case j := <-s.renders.jobs:
+			o := s.render(ctx, j.url)
+			s.metrics.renders.WithLabelValues(o.outcome).Inc()
+			s.renders.done(j, o, s.o.Now())
 		}
 	}
 }
 
-// render renders one page for the whole fleet, and returns what came of it and
-// how long the page is not to be asked for again.
-func (s *Server) render(ctx context.Context, url string) (outcome string, hold time.Duration) {
+// render renders one page for the whole fleet. What it asks with is the URL and
+// nothing of a visitor: the page is everyone's.
+func (s *Server) render(ctx context.Context, url string) rendered {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.RenderBudget, errors.New("render budget"))
 	defer cancel()
 	pin := s.releases.Load().current().token
@@ -123,14 +65,15 @@ func (s *Server) render(ctx context.Context, url string) (outcome string, hold t
 	won, err := s.o.Store.Claim(ctx, claim, s.o.RenderBudget+claimMargin)
 	if err != nil {
 		s.o.Log.Warn("render not claimed", "url", url, "error", err)
-		return "store_failed", refusedHold
+		return rendered{outcome: "store_failed", hold: refusedHold}
 	}
 	if !won {
-		return "claimed_elsewhere", refusedHold
+		return rendered{outcome: "claimed_elsewhere", hold: refusedHold, elsewhere: true}
 	}
 	if s.stored(ctx, pin, url) {
 		s.unclaim(ctx, claim)
-		return "already_there", 0
+		s.pages.drop(pageKey{pin, url}) // it may be an older one
+		return rendered{outcome: "already_there"}
 	}
 	kind := string(words.AffinityRealm)
 	answer, err := s.o.Manager.Visit(ctx,
@@ -140,12 +83,17 @@ func (s *Server) render(ctx context.Context, url string) (outcome string, hold t
 		// Says nothing of the page: the next visitor may ask again at once.
 		s.unclaim(ctx, claim)
 		s.o.Log.Warn("render refused", "url", url, "token", pin, "error", err)
-		return "refused", refusedHold
+		return rendered{outcome: "refused", hold: refusedHold}
 	}
 	if !storable(answer) {
 		// Left claimed: a page that does not settle is not asked for by every visitor.
 		s.o.Log.Warn("render not stored", "url", url, "status", answer.Result.Status, "token", answer.Token, "error", answer.Result.Error)
-		return "not_stored", s.o.RenderBudget
+		return rendered{outcome: "not_stored", hold: s.o.RenderBudget}
+	}
+	if private(answer.Result.Headers) {
+		// Left claimed too, and held for as long as a page would be fresh.
+		s.o.Log.Info("render not stored: the page says that it is not for everyone", "url", url, "token", answer.Token)
+		return rendered{outcome: "private", hold: s.o.MaxAge}
 	}
 	snapshot := words.Snapshot{
 		Realm: s.realmURL, Token: answer.Token, URL: url, RenderedAt: s.o.Now(),
@@ -154,12 +102,12 @@ func (s *Server) render(ctx context.Context, url string) (outcome string, hold t
 	}
 	if err := s.o.Store.PutSnapshot(ctx, snapshot); err != nil {
 		s.o.Log.Warn("snapshot not stored", "url", url, "token", answer.Token, "error", err)
-		return "not_stored", s.o.RenderBudget
+		return rendered{outcome: "not_stored", hold: s.o.RenderBudget}
 	}
 	s.unclaim(ctx, claim)
 	s.pages.drop(pageKey{answer.Token, url})
 	s.o.Log.Info("render stored", "url", url, "token", answer.Token, "status", snapshot.Status, "httpStatus", snapshot.HTTPStatus, "bytes", len(snapshot.HTML))
-	return "stored", 0
+	return rendered{outcome: "stored"}
 }
 
 // stored reports whether another realm server has rendered the page while it

@@ -1,6 +1,7 @@
 package realm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -71,7 +72,7 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request) error {
 	releases := s.releases.Load()
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	if name == indexName {
-		return s.serveBare(w, r, releases.current(), "bypass")
+		return s.serveBare(w, r, releases.current(), stateBypass, spent{})
 	}
 	releases, err := s.fromHost(r, releases, name)
 	if err != nil {
@@ -121,29 +122,61 @@ func (s *Server) serveStandby(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name string, f file, immutable bool) error {
-	content, err := s.depot.open(f)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.NotFound, "Not found") // pruned between the look-up and here
-	}
-	if err != nil {
-		return fault.Wrap(fault.Internal, err, "the file cannot be read")
-	}
-	defer content.Close()
+	kind := cmp.Or(contentType(name), "application/octet-stream")
 	h := w.Header()
-	if kind := contentType(name); kind != "" {
-		h.Set("Content-Type", kind)
-	} else {
-		h.Set("Content-Type", "application/octet-stream")
-	}
+	h.Set("Content-Type", kind)
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("ETag", `"`+f.Sum[:32]+`"`)
 	if immutable {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	} else {
 		h.Set("Cache-Control", "no-cache")
 	}
+	if compressible(kind) {
+		h.Set("Vary", "Accept-Encoding")
+		if sent, err := s.sendEncoded(w, r, f); sent || err != nil {
+			return err
+		}
+	}
+	content, err := s.depot.open(f)
+	if err != nil {
+		return unreadable(w, err)
+	}
+	defer content.Close()
+	h.Set("ETag", `"`+f.tag()+`"`)
 	http.ServeContent(w, r, "", time.Time{}, content)
 	return nil
+}
+
+// sendEncoded sends a file in the coding that the caller takes, if that is
+// another than the file itself. A range is one of the file itself: what it
+// continues was sent without a coding, or will not match.
+func (s *Server) sendEncoded(w http.ResponseWriter, r *http.Request, f file) (sent bool, err error) {
+	if f.Size > maxEncodedAsset || r.Header.Get("Range") != "" {
+		return false, nil
+	}
+	plain := &body{tag: f.tag(), header: http.Header{}}
+	b, err := s.encoded(r, plain, func() ([]byte, error) { return s.depot.read(f) })
+	if err != nil {
+		return false, unreadable(w, err)
+	}
+	if b == plain {
+		return false, nil
+	}
+	send(w, r, http.StatusOK, b)
+	return true, nil
+}
+
+// unreadable is what a file that cannot be read is answered with. It says
+// nothing of the file that a cache should keep.
+func unreadable(w http.ResponseWriter, err error) error {
+	for _, name := range []string{"Cache-Control", "Vary", "X-Content-Type-Options"} {
+		w.Header().Del(name)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.NotFound, "Not found") // pruned between the look-up and here
+	}
+	return fault.Wrap(fault.Internal, err, "the file cannot be read")
 }
 
 // serveReady is ready whenever a release is served, and says what is missing

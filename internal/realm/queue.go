@@ -1,0 +1,132 @@
+package realm
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"time"
+)
+
+// renderQueue holds what is to be rendered in the background.
+type renderQueue struct {
+	jobs chan *job
+
+	mu   sync.Mutex
+	busy map[string]*job   // by URL, queued or being rendered
+	hold map[string]*job   // done, and not again before its time
+	keys map[[16]byte]bool // what was asked for under the current token
+}
+
+// job is one render of a page, however many want it.
+type job struct {
+	url  string
+	done chan struct{}
+
+	// Read after done.
+	until     time.Time // not again before
+	elsewhere bool      // another realm server renders it, and may still be at it
+}
+
+func newRenderQueue() *renderQueue {
+	return &renderQueue{jobs: make(chan *job, maxQueued), busy: map[string]*job{}, hold: map[string]*job{}, keys: map[[16]byte]bool{}}
+}
+
+// forget starts a release: its keys are counted anew.
+func (q *renderQueue) forget() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.keys)
+	clear(q.hold)
+}
+
+// add queues a URL unless it is queued already, or was just tried. It returns
+// the job to wait for; or nil, and why names what kept it out.
+func (q *renderQueue) add(url string, now time.Time) (j *job, why string) {
+	sum := sha256.Sum256([]byte(url))
+	key := [16]byte(sum[:16])
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if j := q.busy[url]; j != nil {
+		return j, ""
+	}
+	if j := q.hold[url]; j != nil && now.Before(j.until) {
+		return j, ""
+	}
+	if !q.keys[key] && len(q.keys) >= maxKeys {
+		return nil, "too_many_keys"
+	}
+	j = &job{url: url, done: make(chan struct{})}
+	select {
+	case q.jobs <- j:
+	default:
+		return nil, "queue_full"
+	}
+	q.busy[url], q.keys[key] = j, true
+	delete(q.hold, url)
+	return j, ""
+}
+
+// done ends a job; its URL is not queued again before until.
+func (q *renderQueue) done(j *job, o rendered, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	j.until, j.elsewhere = now.Add(o.hold), o.elsewhere
+	close(j.done)
+	delete(q.busy, j.url)
+	if o.hold > 0 {
+		q.hold[j.url] = j
+	}
+	if len(q.hold) > maxQueued {
+		for url, held := range q.hold {
+			if !held.until.After(now) {
+				delete(q.hold, url)
+			}
+		}
+	}
+}
+
+// wantRender asks for a page to be rendered for the next visitor. It returns
+// the job to wait for, if there is one.
+func (s *Server) wantRender(url string) *job {
+	j, why := s.renders.add(url, s.o.Now())
+	if why != "" {
+		s.metrics.renders.WithLabelValues(why).Inc()
+	}
+	return j
+}
+
+// await waits for the job of a page, at most as long as visitors are to, and
+// returns the page, nil when there is none in time. What the job renders is not
+// lost: the next visitor gets it.
+func (s *Server) await(ctx context.Context, current *release, key pageKey, j *job, took *spent) (p *page) {
+	if j == nil {
+		return nil
+	}
+	select {
+	case s.waiting <- struct{}{}:
+	default:
+		return nil // so many that connections would run out
+	}
+	defer func() { <-s.waiting }()
+	began := time.Now()
+	defer func() { took.render = time.Since(began) }()
+	ctx, cancel := context.WithTimeoutCause(ctx, s.o.WaitAtMost, errWaited)
+	defer cancel()
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		return nil
+	}
+	again := time.NewTicker(elsewhereAgain)
+	defer again.Stop()
+	for {
+		if p, _ = s.lookup(ctx, current, key); p != nil || !j.elsewhere {
+			return p
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
