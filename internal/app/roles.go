@@ -144,8 +144,16 @@ type RealmOptions struct {
 	ManagerURL string // "" : no reports and no renders
 	MaxAge     time.Duration
 	QueryAllow []string
+	Answers    Answers
 	Proxy      []realm.ProxyRule
 	DrainGrace time.Duration
+}
+
+// Answers are how a realm server answers app routes.
+type Answers struct {
+	OnMiss      realm.Miss
+	WaitAtMost  time.Duration
+	PageHeaders []string
 }
 
 // RunRealm runs a realm server until ctx ends.
@@ -177,6 +185,7 @@ func newRealm(fleet Fleet, o RealmOptions, store realm.Store, teardown *stack) (
 	options := realm.Options{
 		Addr: o.Addr, Host: o.Host, HostURL: o.HostURL, NoPoll: o.NoPoll, HostFS: o.Example, RealmURL: o.RealmURL, DataDir: dir, Store: store, Guard: fleet.Guard,
 		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, ProxyRules: o.Proxy, DrainGrace: o.DrainGrace,
+		OnMiss: o.Answers.OnMiss, WaitAtMost: o.Answers.WaitAtMost, PageHeaders: o.Answers.PageHeaders,
 		Log: fleet.Log.With("role", "realm-server"), Registerer: observe.NewRegistry(),
 	}
 	if o.ManagerURL != "" {

@@ -30,6 +30,7 @@ type UpOptions struct {
 	Watch         bool // take a release when the host changes, not by the hook only
 	MaxAge        time.Duration
 	QueryAllow    []string
+	Answers       Answers
 	Proxy         []realm.ProxyRule
 	Prerender     prerender.Options // times and bounds; the rest is filled in
 }
@@ -67,7 +68,7 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	managerURL := reach(up.manager.Addr())
 	up.realm, err = newRealm(fleet, RealmOptions{
 		Addr: o.RealmAddr, Host: o.Host, HostURL: o.HostURL, NoPoll: !o.Watch, Example: o.Example, RealmURL: o.RealmURL, ManagerURL: managerURL,
-		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, Proxy: o.Proxy,
+		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, Answers: o.Answers, Proxy: o.Proxy,
 	}, store, &up.teardown)
 	if err != nil {
 		return nil, err

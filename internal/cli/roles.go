@@ -24,9 +24,28 @@ type realmCommand struct {
 	MaxAge     time.Duration `help:"How long a stored page is fresh." default:"10m"`
 	Query      []string      `help:"Query parameters that make another page." placeholder:"NAME"`
 
+	answerFlags
 	dataFlags
 	secretFlags
 	storeFlags
+}
+
+// answerFlags are how a realm server answers app routes.
+type answerFlags struct {
+	OnMiss     realm.Miss    `help:"What a visitor gets of a page that is not stored yet: shell, the bare shell at once, or wait, the page if it is rendered within --wait-at-most, else the bare shell. Each page is rendered once, however many ask." enum:"shell,wait" default:"shell"`
+	WaitAtMost time.Duration `help:"How long a visitor waits with --on-miss=wait." default:"3s"`
+	PageHeader []string      `help:"Header that pages may set on their own answers with <meta name=prerender-header>, beside Link, Content-Language, X-Robots-Tag, Retry-After, and Location of a redirect." placeholder:"NAME"`
+}
+
+// maxWait is longer than anybody looks at an empty window.
+const maxWait = time.Minute
+
+func (f answerFlags) answers() (app.Answers, error) {
+	if f.WaitAtMost <= 0 || f.WaitAtMost > maxWait {
+		return app.Answers{}, fault.New(fault.Usage, "--wait-at-most %s is not above 0 and at most %s; --on-miss shell does not wait at all", f.WaitAtMost, maxWait)
+	}
+	_, err := realm.CheckPageHeaders(f.PageHeader)
+	return app.Answers{OnMiss: f.OnMiss, WaitAtMost: f.WaitAtMost, PageHeaders: f.PageHeader}, err
 }
 
 func (c *realmCommand) Run(r *run) error {
@@ -42,8 +61,12 @@ func (c *realmCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
+	answers, err := c.answers()
+	if err != nil {
+		return err
+	}
 	return app.RunRealm(r.ctx, fleet, app.RealmOptions{
-		Addr: c.Addr, Host: dir, HostURL: hostURL, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
+		Addr: c.Addr, Host: dir, HostURL: hostURL, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
 	})
 }
 

@@ -26,6 +26,7 @@ type upCommand struct {
 	Query         []string      `name:"query" help:"Query parameters that make another page." placeholder:"NAME"`
 	Proxy         []string      `help:"Send requests below a prefix to another server." placeholder:"/api=URL"`
 
+	answerFlags
 	dataFlags
 	secretFlags
 	storeFlags
@@ -62,9 +63,13 @@ func (c *upCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
+	answers, err := c.answers()
+	if err != nil {
+		return err
+	}
 	o := app.UpOptions{
 		Host: dir, HostURL: hostURL, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
-		AllowOrigins: c.AllowOrigin, Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Proxy: proxy,
+		AllowOrigins: c.AllowOrigin, Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
 		Prerender: prerender.Options{DrainMin: time.Millisecond},
 	}
 	if o.Host == "" && o.HostURL == "" {
