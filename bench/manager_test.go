@@ -105,21 +105,33 @@ func measureManager(b *testing.B, rewarm string, r *report) {
 		{candidate: candidate{"no proxy", one, ask(stub), func() usage { return usage{} }}},
 		{candidate: candidate{"rewarm prerender-manager", one, ask(base), func() usage { return usageOf(process.group) }}},
 	}
-	if base, nginx, err := startNginx(b, stub); err != nil {
+	if base, nginx, err := startNginx(b, fmt.Sprintf(nginxProxy, strings.TrimPrefix(stub, "http://"))); err != nil {
 		r.skip("nginx", err)
 	} else {
 		all = append(all, &turns{candidate: candidate{"nginx", one, ask(base), func() usage { return usageOf(nginx.group) }}})
 	}
+	takeTurns(b, all)
+	r.requests("The manager on an answer of 50 KB, 16 callers", all)
+}
+
+// takeTurns runs all in turn with [proxyCallers]; the first round only warms up.
+func takeTurns(b *testing.B, all []*turns) {
 	for range 1 + rounds {
 		for _, t := range all {
 			t.take(b.Context(), proxyCallers, turn)
 		}
 	}
-	table := r.table("The manager on an answer of 50 KB, 16 callers", "", "p50 ms", "p99 ms", "requests/s", "CPU ms a request", "RSS MB", "requests", "failed")
 	for _, t := range all {
-		if len(t.p50s) > rounds { // the first was the warm-up
+		if len(t.p50s) > rounds {
 			t.p50s, t.rates, t.cpus = t.p50s[1:], t.rates[1:], t.cpus[1:]
 		}
+	}
+}
+
+// requests makes a table of what answers requests.
+func (r *report) requests(title string, all []*turns) {
+	table := r.table(title, "", "p50 ms", "p99 ms", "requests/s", "CPU ms a request", "RSS MB", "requests", "failed")
+	for _, t := range all {
 		table.row(t.name, fineSpread(t.p50s), fmt.Sprintf("%.1f", ms(quantile(t.all, 0.99))), spread(t.rates), fineSpread(t.cpus),
 			fmt.Sprintf("%.0f", float64(t.usage().rss)/1e6), fmt.Sprint(len(t.all)), fmt.Sprint(len(t.failed)))
 		for _, err := range t.failed[:min(1, len(t.failed))] {

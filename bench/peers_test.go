@@ -176,23 +176,29 @@ func (p npmPeer) start(tb testing.TB, browser string, env ...string) (base strin
 	return fmt.Sprintf("http://127.0.0.1:%d", port), groups, err
 }
 
-// nginxConf is a plain proxy with connections kept to the server behind it.
+// nginxConf is nginx with one server, which does what is given.
 const nginxConf = `
 daemon off; pid %[1]s/nginx.pid; error_log %[1]s/error.log; worker_processes auto; %[4]s
 events { worker_connections 1024; }
 http {
   access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy;
   fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
-  upstream stub { server %[3]s; keepalive 64; }
+  keepalive_requests 1000000000;
   server {
     listen 127.0.0.1:%[2]d;
-    location / { proxy_pass http://stub; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffers 8 32k; proxy_buffer_size 32k; }
+    %[3]s
   }
 }
 `
 
-// startNginx starts the peer beside the manager, installing it where it may.
-func startNginx(tb testing.TB, stub string) (base string, p *process, err error) {
+// nginxProxy is a plain proxy with connections kept to the server behind it.
+const nginxProxy = `
+    location / { proxy_pass http://stub; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffers 8 32k; proxy_buffer_size 32k; }
+  }
+  upstream stub { server %s; keepalive 64; keepalive_requests 1000000000;`
+
+// startNginx starts nginx with what its server does, installing it where it may.
+func startNginx(tb testing.TB, does string) (base string, p *process, err error) {
 	binary, err := exec.LookPath("nginx")
 	if err != nil {
 		if os.Geteuid() != 0 {
@@ -210,7 +216,7 @@ func startNginx(tb testing.TB, stub string) (base string, p *process, err error)
 		user = "user root;"
 	}
 	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, port, strings.TrimPrefix(stub, "http://"), user), 0o644); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, port, does, user), 0o644); err != nil {
 		return "", nil, err
 	}
 	if p, err = start(tb, command{name: "nginx", path: binary, args: []string{"-c", conf, "-e", filepath.Join(dir, "error.log")}}); err != nil {
