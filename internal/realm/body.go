@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/rewarm/rewarm/internal/coding"
+	"github.com/rewarm/rewarm/internal/web"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
@@ -125,7 +126,7 @@ func send(w http.ResponseWriter, r *http.Request, code int, b *body) {
 	}
 	w.WriteHeader(code)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(b.bytes) // the peer may be gone; nothing to do about it
+		web.WriteWhole(w, r, b.bytes)
 	}
 }
 

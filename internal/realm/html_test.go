@@ -15,7 +15,7 @@ import (
 )
 
 // rendering is a server with a store and a fleet.
-func rendering(t *testing.T) (Options, *fleet, *clock) {
+func rendering(t testing.TB) (Options, *fleet, *clock) {
 	t.Helper()
 	o, f, c := options(t), newFleet(), &clock{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	f.visited = shows
@@ -23,7 +23,7 @@ func rendering(t *testing.T) (Options, *fleet, *clock) {
 	return o, f, c
 }
 
-func hit(t *testing.T, s *Server, target string) answer {
+func hit(t testing.TB, s *Server, target string) answer {
 	t.Helper()
 	var a answer
 	until(t, target+" is a hit", func() bool { a = get(t, s, target); return a.state() == "hit" })

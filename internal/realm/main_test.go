@@ -103,7 +103,7 @@ func (c *clock) add(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-func put(t *testing.T, dir string, files map[string]string) {
+func put(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for name, content := range files {
 		path := filepath.Join(dir, filepath.FromSlash(name))
@@ -118,7 +118,7 @@ func shellOf(release string) string {
 }
 
 // deploy replaces the host by a release: the old files are gone.
-func deploy(t *testing.T, host, release string) {
+func deploy(t testing.TB, host, release string) {
 	t.Helper()
 	entries, err := os.ReadDir(host)
 	if err != nil {
@@ -137,7 +137,7 @@ func deploy(t *testing.T, host, release string) {
 	})
 }
 
-func openStore(t *testing.T) *ledger.Ledger {
+func openStore(t testing.TB) *ledger.Ledger {
 	t.Helper()
 	b, err := bus.Start(t.Context(), bus.Options{DataDir: t.TempDir()})
 	if err != nil {
@@ -152,7 +152,7 @@ func openStore(t *testing.T) *ledger.Ledger {
 }
 
 // options are those of a server on a host that has release aaaaaaa1.
-func options(t *testing.T) Options {
+func options(t testing.TB) Options {
 	t.Helper()
 	host := t.TempDir()
 	deploy(t, host, "aaaaaaa1")
@@ -164,7 +164,7 @@ func options(t *testing.T) Options {
 }
 
 // start runs a server until the test ends, or until stop is called.
-func start(t *testing.T, o Options) (s *Server, stop func()) {
+func start(t testing.TB, o Options) (s *Server, stop func()) {
 	t.Helper()
 	s, err := New(o)
 	if err != nil {
@@ -192,7 +192,7 @@ type answer struct {
 func (a answer) state() string { return a.header.Get(wire.HeaderSnapshot) }
 
 // ask sends a request whose target is exactly as given; headers are pairs.
-func ask(t *testing.T, s *Server, method, target string, headers ...string) answer {
+func ask(t testing.TB, s *Server, method, target string, headers ...string) answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr(), nil)
 	if err != nil {
@@ -215,13 +215,13 @@ func ask(t *testing.T, s *Server, method, target string, headers ...string) answ
 	return answer{response.StatusCode, response.Header, string(body)}
 }
 
-func get(t *testing.T, s *Server, target string, headers ...string) answer {
+func get(t testing.TB, s *Server, target string, headers ...string) answer {
 	t.Helper()
 	return ask(t, s, http.MethodGet, target, headers...)
 }
 
 // until polls for a condition for at most ten seconds.
-func until(t *testing.T, what string, met func() bool) {
+func until(t testing.TB, what string, met func() bool) {
 	t.Helper()
 	bound := time.NewTimer(10 * time.Second)
 	defer bound.Stop()

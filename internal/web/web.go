@@ -6,6 +6,7 @@ package web
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,10 +148,11 @@ func Serve(ctx context.Context, ln net.Listener, handler http.Handler, grace tim
 		ReadHeaderTimeout: 10 * time.Second, // a slow header is a stuck or hostile peer
 		IdleTimeout:       2 * time.Minute,
 		BaseContext:       func(net.Listener) context.Context { return base },
+		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }()
+	go func() { ended <- server.Serve(wholeListener{ln}) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
@@ -170,5 +172,11 @@ func newUUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	text := make([]byte, 36)
+	for i, at := range [...][3]int{{0, 0, 4}, {9, 4, 6}, {14, 6, 8}, {19, 8, 10}, {24, 10, 16}} {
+		if hex.Encode(text[at[0]:], b[at[1]:at[2]]); i > 0 {
+			text[at[0]-1] = '-'
+		}
+	}
+	return string(text)
 }
