@@ -238,11 +238,11 @@ func (c *composition) mount(s site) (done bool, err error) {
 			return false, nil
 		}
 	}
-	text, err := cleaned(content(s.captured))
+	text, err := c.cleaned(content(s.captured))
 	if err != nil {
 		return false, err
 	}
-	c.edits = append(c.edits, edit{c.tags[i].end, c.tags[j].start, text + c.script(-1, text)})
+	c.edits = append(c.edits, edit{c.tags[i].end, c.tags[j].start, text + c.ending(-1, text)})
 	return true, nil
 }
 
@@ -268,11 +268,11 @@ func (c *composition) wrap(s site, isBody bool) error {
 	if !ok || !flow(s.own) {
 		return fmt.Errorf("%w: no place in <%s>", ErrNotComposable, s.own.Data)
 	}
-	text, err := cleaned(s.additions)
+	text, err := c.cleaned(s.additions)
 	if err != nil {
 		return err
 	}
-	c.edits = append(c.edits, edit{at, at, "<div data-rewarm-prerendered>" + text + "</div>" + c.script(s.count, text)})
+	c.edits = append(c.edits, edit{at, at, "<div data-rewarm-prerendered>" + text + "</div>" + c.ending(s.count, text)})
 	return nil
 }
 
@@ -297,29 +297,50 @@ func (c *composition) bodyEnd() int {
 	return len(c.src)
 }
 
-func cleaned(nodes []*xhtml.Node) (string, error) {
+func (c *composition) cleaned(nodes []*xhtml.Node) (string, error) {
 	var kept []*xhtml.Node
 	for _, n := range nodes {
 		if clean(n) {
+			c.allowStyles(n)
 			kept = append(kept, n)
 		}
 	}
 	return render(kept...)
 }
 
-// script is the element that ends a site's life at takeover. own is how many
-// visible children the shell's element has by itself; -1 in a mount element,
-// all of whose children are ours. text is what was prerendered there.
-func (c *composition) script(own int, text string) string {
+// allowStyles lets the style elements in and below a node apply under the
+// shell's policies. Style attributes are left to them: what lets one apply lets
+// all apply.
+func (c *composition) allowStyles(n *xhtml.Node) {
+	if n.Type == xhtml.ElementNode && n.Data == "style" && n.Namespace == "" {
+		text := ""
+		for child := range n.ChildNodes() {
+			text += child.Data
+		}
+		c.style.add(text)
+		if c.style.nonce != "" {
+			n.Attr = append(n.Attr, xhtml.Attribute{Key: "nonce", Val: c.style.nonce})
+		}
+	}
+	for child := range n.ChildNodes() {
+		c.allowStyles(child)
+	}
+}
+
+// ending is the script element that ends a site's life at takeover. own is how
+// many visible children the shell's element has by itself; -1 in a mount
+// element, all of whose children are ours. text is what was prerendered there.
+func (c *composition) ending(own int, text string) string {
 	deep := ""
 	if strings.Contains(text, "shadowrootmode") {
 		deep = ",1"
 	}
 	text = takeover + "(" + strconv.Itoa(own) + deep + ")"
 	c.scripts = append(c.scripts, text)
+	c.script.add(text)
 	nonce := ""
-	if c.nonce != "" {
-		nonce = ` nonce="` + html.EscapeString(c.nonce) + `"`
+	if c.script.nonce != "" {
+		nonce = ` nonce="` + html.EscapeString(c.script.nonce) + `"`
 	}
 	return "<script" + nonce + ">" + text + "</script>"
 }

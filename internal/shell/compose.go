@@ -3,8 +3,6 @@ package shell
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,8 +17,8 @@ var ErrNotComposable = errors.New("capture cannot be put into the shell")
 
 // Options refine a composition.
 type Options struct {
-	// Nonce is put on our scripts. Without it a nonce that the shell's own meta
-	// policy names is used, else hashes.
+	// Nonce is put on our scripts and the styles that are carried. Without it a
+	// nonce that the shell's own meta policy names is used, else hashes.
 	Nonce string
 }
 
@@ -31,6 +29,8 @@ type Composed struct {
 	// a policy that travels in a header; empty when a nonce covers them. A
 	// policy in the shell's own meta element is extended in HTML already.
 	ScriptHashes []string
+
+	edits []edit // what made HTML of the shell, in order
 }
 
 // edit replaces src[start:end] by text.
@@ -43,8 +43,9 @@ type edit struct {
 type composition struct {
 	src     []byte
 	tags    []tag
-	nonce   string
 	edits   []edit
+	script  inline   // our scripts
+	style   inline   // the carried style sheets
 	scripts []string // texts of our scripts, in order
 	styles  []string // run-time style sheets found in the body, marked and rendered
 }
@@ -53,10 +54,9 @@ type composition struct {
 // settled document shows it, back into the shell (protocol, "Composition").
 // No script of the capture survives, and the shell's own boot exactly once.
 func Compose(src []byte, capture string, o Options) (Composed, error) {
-	c := &composition{src: src, tags: scan(src), nonce: o.Nonce}
-	if c.nonce == "" {
-		c.nonce = c.metaNonce()
-	}
+	c := &composition{src: src, tags: scan(src), script: inline{rules: scriptRules[:]}, style: inline{rules: styleRules[:]}}
+	c.script.nonce = cmp.Or(o.Nonce, c.script.nonceIn(c.tags))
+	c.style.nonce = cmp.Or(o.Nonce, c.style.nonceIn(c.tags))
 	own, err := parse(src, c.tags)
 	if err != nil {
 		return Composed{}, fmt.Errorf("parse the shell: %w", err)
@@ -71,24 +71,16 @@ func Compose(src []byte, capture string, o Options) (Composed, error) {
 	if err := c.head(find(own, "head"), find(captured, "head")); err != nil {
 		return Composed{}, err
 	}
+	c.allowInMeta()
 	result := Composed{}
-	if c.nonce == "" && len(c.scripts) > 0 {
-		for _, script := range c.scripts {
-			result.ScriptHashes = append(result.ScriptHashes, scriptHash(script))
-		}
-		slices.Sort(result.ScriptHashes)
-		result.ScriptHashes = slices.Compact(result.ScriptHashes)
-		c.allowInMeta(result.ScriptHashes)
+	if c.script.nonce == "" {
+		result.ScriptHashes = slices.Sorted(slices.Values(c.script.hashes))
 	}
 	if result.HTML, err = c.apply(); err != nil {
 		return Composed{}, err
 	}
+	result.edits = c.edits
 	return result, c.verify(result.HTML)
-}
-
-func scriptHash(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
 func (c *composition) apply() ([]byte, error) {

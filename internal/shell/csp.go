@@ -1,6 +1,8 @@
 package shell
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"slices"
 	"strings"
 )
@@ -10,31 +12,64 @@ import (
 // that allows all inline scripts is left alone: a hash in it would forbid the
 // others.
 func AllowScripts(policy string, hashes []string) string {
-	policies := strings.Split(policy, ",")
+	return inline{rules: scriptRules[:], hashes: hashes}.allow(policy)
+}
+
+// The directives that rule inline elements, the first that a policy has.
+var (
+	scriptRules = [...]string{"script-src-elem", "script-src", "default-src"}
+	styleRules  = [...]string{"style-src-elem", "style-src", "default-src"}
+)
+
+// inline are the inline elements of a kind that a composition puts in.
+type inline struct {
+	rules  []string
+	nonce  string   // on each of them; "" for none
+	hashes []string // the sources that name them without a nonce
+}
+
+func hashSource(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+func (in *inline) add(text string) {
+	if source := hashSource(text); !slices.Contains(in.hashes, source) {
+		in.hashes = append(in.hashes, source)
+	}
+}
+
+// allow is a header's or meta element's value, which may hold several policies,
+// with all of them letting the elements in.
+func (in inline) allow(value string) string {
+	policies := strings.Split(value, ",")
 	for i, p := range policies {
-		policies[i] = allowIn(p, hashes)
+		policies[i] = in.allowIn(p)
 	}
 	return strings.Join(policies, ",")
 }
 
-func allowIn(policy string, hashes []string) string {
+func (in inline) allowIn(policy string) string {
 	directives := strings.Split(policy, ";")
-	i := governing(directives)
-	if i < 0 {
+	i := in.governing(directives)
+	if i < 0 || len(in.hashes) == 0 {
 		return policy
 	}
 	fields := strings.Fields(directives[i])
 	sources := fields[1:]
-	inline := slices.ContainsFunc(sources, func(s string) bool { return strings.EqualFold(s, "'unsafe-inline'") })
+	if in.nonce != "" && slices.Contains(sources, "'nonce-"+in.nonce+"'") {
+		return policy
+	}
+	all := slices.ContainsFunc(sources, func(s string) bool { return strings.EqualFold(s, "'unsafe-inline'") })
 	strict := slices.ContainsFunc(sources, func(s string) bool {
 		s = strings.ToLower(s)
 		return strings.HasPrefix(s, "'nonce-") || strings.HasPrefix(s, "'sha") || s == "'strict-dynamic'"
 	})
-	if inline && !strict {
+	if all && !strict {
 		return policy
 	}
 	sources = slices.DeleteFunc(slices.Clone(sources), func(s string) bool { return strings.EqualFold(s, "'none'") })
-	for _, hash := range hashes {
+	for _, hash := range in.hashes {
 		if !slices.Contains(sources, hash) {
 			sources = append(sources, hash)
 		}
@@ -44,10 +79,10 @@ func allowIn(policy string, hashes []string) string {
 	return strings.Join(directives, ";")
 }
 
-// governing is the index of the directive that rules inline scripts, -1 when
-// the policy has none.
-func governing(directives []string) int {
-	for _, name := range []string{"script-src-elem", "script-src", "default-src"} {
+// governing is the index of the directive that rules the elements, -1 when the
+// policy has none.
+func (in inline) governing(directives []string) int {
+	for _, name := range in.rules {
 		for i, d := range directives {
 			if fields := strings.Fields(d); len(fields) > 0 && strings.EqualFold(fields[0], name) {
 				return i
@@ -61,21 +96,24 @@ func isPolicy(t tag) bool {
 	return t.name == "meta" && !t.close && strings.EqualFold(strings.TrimSpace(t.attr("http-equiv")), "content-security-policy")
 }
 
-// metaNonce is a nonce that the shell's own policy names: static, and so as
-// good for our script as for the shell's.
-func (c *composition) metaNonce() string {
-	for _, t := range c.tags {
+// nonceIn is a nonce that one of the shell's own policies names: static, and so
+// as good for our elements as for the shell's. Where another policy does not
+// name it, the elements' hashes are added.
+func (in inline) nonceIn(tags []tag) string {
+	for _, t := range tags {
 		if !isPolicy(t) {
 			continue
 		}
-		directives := strings.Split(t.attr("content"), ";")
-		i := governing(directives)
-		if i < 0 {
-			continue
-		}
-		for _, source := range strings.Fields(directives[i])[1:] {
-			if nonce, ok := strings.CutPrefix(source, "'nonce-"); ok {
-				return strings.TrimSuffix(nonce, "'")
+		for policy := range strings.SplitSeq(t.attr("content"), ",") {
+			directives := strings.Split(policy, ";")
+			i := in.governing(directives)
+			if i < 0 {
+				continue
+			}
+			for _, source := range strings.Fields(directives[i])[1:] {
+				if nonce, ok := strings.CutPrefix(source, "'nonce-"); ok {
+					return strings.TrimSuffix(nonce, "'")
+				}
 			}
 		}
 	}
@@ -84,13 +122,13 @@ func (c *composition) metaNonce() string {
 
 // allowInMeta extends the shell's own policies: all of a document's policies
 // must agree, so a header could not make up for them.
-func (c *composition) allowInMeta(hashes []string) {
+func (c *composition) allowInMeta() {
 	for _, t := range c.tags {
 		if !isPolicy(t) {
 			continue
 		}
 		content := t.attr("content")
-		allowed := AllowScripts(content, hashes)
+		allowed := c.style.allow(c.script.allow(content))
 		if allowed == content {
 			continue
 		}

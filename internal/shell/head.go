@@ -101,13 +101,28 @@ func (c *composition) head(own, captured *html.Node) error {
 		}
 		added = append(added, text)
 	}
-	if text := strings.Join(added, ""); text != "" {
+	if text := strings.Join(last(added), ""); text != "" {
 		at, ok := c.headEnd(own)
 		if ok {
 			c.edits = append(c.edits, edit{at, at, text})
 		}
 	}
 	return nil
+}
+
+// last keeps of equal texts the last: of style sheets that is the one that
+// counts.
+func last(texts []string) []string {
+	seen := map[string]bool{}
+	var kept []string
+	for _, text := range slices.Backward(texts) {
+		if !seen[text] {
+			seen[text] = true
+			kept = append(kept, text)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 // merge puts the captured elements of one identity in the place of the shell's
@@ -176,9 +191,7 @@ func (c *composition) markedSheet(n *html.Node) (string, error) {
 		n.Attr = slices.DeleteFunc(n.Attr, func(a html.Attribute) bool { return a.Key != "media" && a.Key != "type" })
 	}
 	n.Attr = append(n.Attr, html.Attribute{Key: "data-rewarm-prerendered"})
-	if c.nonce != "" && n.Data == "style" {
-		n.Attr = append(n.Attr, html.Attribute{Key: "nonce", Val: c.nonce})
-	}
+	c.allowStyles(n)
 	return render(n)
 }
 
