@@ -15,9 +15,10 @@ type site struct {
 	own       *xhtml.Node
 	captured  *xhtml.Node
 	additions []*xhtml.Node
-	before    int  // tag before which the additions stood, -1: the element's end
-	kept      bool // the application left something of the shell's in it
-	count     int  // how many visible children the shell's element has
+	sheets    []*xhtml.Node // style sheets beside the additions
+	before    int           // tag before which the additions stood, -1: the element's end
+	kept      bool          // the application left something of the shell's in it
+	count     int           // how many visible children the shell's element has
 }
 
 // body finds what the application added and puts it back.
@@ -47,6 +48,9 @@ func (c *composition) body(own, captured *xhtml.Node) error {
 			}
 		}
 		if err := c.wrap(s, s.own == own); err != nil {
+			return err
+		}
+		if err := c.looseSheets(s.sheets); err != nil {
 			return err
 		}
 	}
@@ -86,32 +90,32 @@ func (c *composition) compare(own, captured *xhtml.Node, depth int) ([]site, err
 		matched[p[1]] = p[0]
 		here.kept = here.kept || p[0].Type == xhtml.TextNode || !invisible(p[0])
 	}
-	var loose []*xhtml.Node // style sheets beside the content
+	var space []*xhtml.Node // text between additions that shows nothing
 	visible := false
 	for _, n := range children(captured) {
 		if o := matched[n]; o != nil {
 			if visible && here.before < 0 && o.Type == xhtml.ElementNode {
 				here.before = place(o)
 			}
+			space = nil
 			continue
 		}
 		switch {
 		case isShadow(n): // of an element of the shell: see content
 		case n.Type == xhtml.ElementNode && sheet(n) != "":
-			loose = append(loose, n)
+			here.sheets = append(here.sheets, n)
 		case shows(n):
-			visible = true
-			here.additions = append(here.additions, n)
+			here.additions = append(append(here.additions, space...), n)
+			visible, space = true, nil
 		case visible && n.Type == xhtml.TextNode:
-			here.additions = append(here.additions, n)
+			space = append(space, n)
 		}
-	}
-	if err := c.looseSheets(loose); err != nil {
-		return nil, err
 	}
 	var sites []site
 	if visible {
 		sites = append(sites, here)
+	} else if err := c.looseSheets(here.sheets); err != nil {
+		return nil, err
 	}
 	for _, p := range pairs {
 		if p[0].Type != xhtml.ElementNode || opaque(p[0]) {

@@ -80,7 +80,7 @@ func shows(n *html.Node) bool {
 	if n.Type == html.TextNode {
 		return strings.TrimSpace(n.Data) != ""
 	}
-	if n.Type != html.ElementNode || invisible(n) && !isShadow(n) {
+	if n.Type != html.ElementNode || invisible(n) && !isShadow(n) || hidden(n) {
 		return false
 	}
 	switch n.Data {
@@ -90,6 +90,26 @@ func shows(n *html.Node) bool {
 	for child := range n.ChildNodes() {
 		if shows(child) {
 			return true
+		}
+	}
+	return false
+}
+
+// hidden reports whether an element says that it is not to be seen: analytics
+// and log-ins put such frames into the body, which are no reason to wait for
+// the application to put something beside them.
+func hidden(n *html.Node) bool {
+	for _, a := range n.Attr {
+		switch a.Key {
+		case "hidden":
+			return true
+		case "style":
+			style := strings.ToLower(strings.Join(strings.Fields(a.Val), ""))
+			return strings.Contains(style, "display:none") || strings.Contains(style, "visibility:hidden")
+		case "type":
+			if n.Data == "input" && strings.EqualFold(a.Val, "hidden") {
+				return true
+			}
 		}
 	}
 	return false

@@ -101,38 +101,68 @@ func (c *composition) apply() ([]byte, error) {
 
 // verify holds the promise that matters most over whatever the parser made of
 // hostile or broken input: what runs in the page is what runs in the shell, in
-// its order, and our own scripts.
+// its order, and our own scripts. It is asked of the tags and of the tree that
+// they make: there is markup that closes what it stands in.
 func (c *composition) verify(out []byte) error {
+	was, err := html.Parse(bytes.NewReader(c.src))
+	if err != nil {
+		return fmt.Errorf("parse the shell: %w", err)
+	}
+	is, err := html.Parse(bytes.NewReader(out))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotComposable, err)
+	}
+	for _, scripts := range [][2][]string{{scriptTags(c.tags), scriptTags(scan(out))}, {scriptsIn(was), scriptsIn(is)}} {
+		if !c.onlyOursAdded(scripts[0], scripts[1]) {
+			return fmt.Errorf("%w: it would change which scripts run", ErrNotComposable)
+		}
+	}
+	return nil
+}
+
+// onlyOursAdded reports whether after is before with each of our scripts once.
+func (c *composition) onlyOursAdded(before, after []string) bool {
 	ours := map[string]int{}
 	for _, script := range c.scripts {
 		ours[script]++
 	}
-	var got []string
-	for _, t := range scan(out) {
-		if t.name != "script" || t.close || !executable(t.token.Attr) {
-			continue
-		}
-		if ours[t.content] > 0 && t.attr("src") == "" {
-			ours[t.content]--
-			continue
-		}
-		got = append(got, t.token.String()+t.content)
-	}
-	var want []string
-	for _, t := range c.tags {
-		if t.name == "script" && !t.close && executable(t.token.Attr) {
-			want = append(want, t.token.String()+t.content)
-		}
-	}
-	if !slices.Equal(got, want) {
-		return fmt.Errorf("%w: it would change which scripts run", ErrNotComposable)
-	}
+	rest := slices.DeleteFunc(after, func(script string) bool {
+		_, text, _ := strings.Cut(script, ">")
+		ours[text]--
+		return ours[text] >= 0
+	})
 	for _, missing := range ours {
-		if missing != 0 {
-			return fmt.Errorf("%w: a place in the shell is not markup", ErrNotComposable)
+		if missing > 0 {
+			return false
 		}
 	}
-	return nil
+	return slices.Equal(rest, before)
+}
+
+// scriptTags are the start tags of the scripts that would run, with their text.
+func scriptTags(tags []tag) (scripts []string) {
+	for _, t := range tags {
+		if t.name == "script" && !t.close && executable(t.token.Attr) {
+			scripts = append(scripts, t.token.String()+t.content)
+		}
+	}
+	return scripts
+}
+
+// scriptsIn are those of a document, in the same form.
+func scriptsIn(document *html.Node) (scripts []string) {
+	for n := range document.Descendants() {
+		if n.Type != html.ElementNode || n.Data != "script" || !executable(n.Attr) {
+			continue
+		}
+		start := html.Token{Type: html.StartTagToken, Data: n.Namespace + n.Data, Attr: n.Attr}
+		text := start.String()
+		for child := range n.ChildNodes() {
+			text += child.Data
+		}
+		scripts = append(scripts, text)
+	}
+	return scripts
 }
 
 // render serialises cleaned nodes.

@@ -63,6 +63,7 @@ func composes(t *testing.T, shell, capture string) {
 	if again, err := Compose([]byte(shell), capture, Options{}); err != nil || !bytes.Equal(again.HTML, out.HTML) {
 		t.Error("the same input gave another page")
 	}
+	givesTheShellBack(t, []byte(shell), out)
 	page := string(out.HTML)
 	bytesInOrder(t, shell, page)
 	before, after := running(t, shell), running(t, page)

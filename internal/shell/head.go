@@ -73,7 +73,7 @@ func (c *composition) head(own, captured *html.Node) error {
 			sheets[sheet(n)] = true
 		}
 	}
-	added := slices.Clone(c.styles)
+	var added []string
 	for n := range captured.ChildNodes() {
 		if n.Type != html.ElementNode {
 			continue
@@ -89,6 +89,7 @@ func (c *composition) head(own, captured *html.Node) error {
 			added = append(added, text)
 		}
 	}
+	added = append(added, c.styles...)
 	done := map[string]bool{}
 	for _, id := range order {
 		if done[id] {
