@@ -36,7 +36,11 @@ func (c Coding) Suffix() string {
 	return "-" + c.String()
 }
 
-const unsaid = -1
+const (
+	unsaid = -1
+	// maxAccept is the longest list that is read, in bytes. Browsers send thirty.
+	maxAccept = 4 << 10
+)
 
 // Accepted is the coding to answer with, given the values of Accept-Encoding
 // (RFC 9110, 12.5.3). Who refuses all of ours gets Identity, even who refuses
@@ -45,6 +49,9 @@ func Accepted(values []string) Coding {
 	weights := [Count]int{unsaid, unsaid, unsaid, unsaid}
 	others := unsaid
 	for _, value := range values {
+		if len(value) > maxAccept {
+			return Identity
+		}
 		for item := range strings.SplitSeq(value, ",") {
 			name, parameters, _ := strings.Cut(item, ";")
 			weight := weightOf(parameters)

@@ -74,6 +74,8 @@ func (s *Server) encoded(r *http.Request, b *body, read func() ([]byte, error)) 
 	if !known {
 		var err error
 		in, err = s.encodings.once(r.Context(), key, func() (*body, error) {
+			s.encoding <- struct{}{} // else many large files at once would take the memory
+			defer func() { <-s.encoding }()
 			raw, err := read()
 			if err != nil {
 				return nil, err

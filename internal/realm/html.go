@@ -53,7 +53,9 @@ func (s *Server) serveApp(w http.ResponseWriter, r *http.Request, current *relea
 	p, took := s.lookup(r.Context(), current, key)
 	if p == nil {
 		job := s.wantRender(url)
-		if s.o.OnMiss == MissWait {
+		// What a script fetches does not wait: it may be that of a page whose render
+		// would then wait for another.
+		if s.o.OnMiss == MissWait && r.Header.Get("Sec-Fetch-Dest") != "empty" {
 			p = s.await(r.Context(), current, key, job, &took)
 		}
 	}

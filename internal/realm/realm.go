@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,6 +168,7 @@ type Server struct {
 	pages     *cache[pageKey, *page]
 	encodings *cache[encodedKey, *body]
 	encoder   *coding.Encoder
+	encoding  chan struct{} // holds an element for each body being encoded
 	renders   *renderQueue
 	waiting   chan struct{} // holds an element for each visitor who waits for a render
 	metrics   *metrics
@@ -192,6 +194,7 @@ func New(o Options) (_ *Server, err error) {
 		pages:     newCache[pageKey, *page](maxPageBytes),
 		encodings: newCache[encodedKey, *body](maxEncodedBytes),
 		renders:   newRenderQueue(),
+		encoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		waiting:   make(chan struct{}, maxWaiting),
 	}
 	if s.encoder, err = coding.NewEncoder(); err != nil {

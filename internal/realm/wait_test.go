@@ -85,6 +85,12 @@ func TestNobodyWaitsForWhatWillNotCome(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 	}
+	f.mu.Lock()
+	gated(t, f)
+	f.mu.Unlock()
+	if a := get(t, s, "/of-a-script", "Sec-Fetch-Dest", "empty"); a.state() != "miss" {
+		t.Errorf("%+v", a)
+	}
 	for range cap(s.waiting) {
 		s.waiting <- struct{}{}
 	}
