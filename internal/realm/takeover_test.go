@@ -89,3 +89,33 @@ func TestTakeoverInChrome(t *testing.T) {
 		})
 	}
 }
+
+// TestPolicyOfTheShellLetsOurElementsIn has a browser judge what was added to a
+// shell that forbids inline elements.
+func TestPolicyOfTheShellLetsOurElementsIn(t *testing.T) {
+	o, f, _ := rendering(t)
+	shell := `<!doctype html><html><head><meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'self'; style-src 'self'"><title>t</title></head>` +
+		`<body><header>of the shell</header><script src="/app.js"></script></body></html>`
+	put(t, o.Host, map[string]string{"index.html": shell, "app.js": `addEventListener("load", () => {
+		const width = of => "<" + getComputedStyle(document.querySelector(of)).width + ">";
+		const p = document.createElement("p");
+		p.textContent = "saw " + width(".head") + width(".body");
+		document.body.append(p);
+	})`})
+	f.visited = func(_ wire.VisitRequest, call client.Call) (client.VisitAnswer, error) {
+		a := ready(call.Pin, "")
+		a.Result.HTML = `<html><head><title>t</title><style>.head{width:7px}</style></head><body><header>of the shell</header>` +
+			`<main><style>.body{width:9px}</style><p class="head">prerendered</p><p class="body">prerendered</p></main><script src="/app.js"></script></body></html>`
+		return a, nil
+	}
+	s, _ := start(t, o)
+	get(t, s, "/")
+	hit(t, s, "/")
+	document := dump(t, s.URL()+"/")
+	contains(t, document, "saw &lt;7px&gt;&lt;9px&gt;", "of the shell")
+	for _, gone := range []string{"prerendered", "MutationObserver"} {
+		if strings.Contains(document, gone) {
+			t.Errorf("%q is still in %s", gone, document)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,4 +206,51 @@ func TestUnknownWayToAnswerAMissIsRefused(t *testing.T) {
 	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "--on-miss") {
 		t.Error(err)
 	}
+}
+
+// lostStore is a store that may be away.
+type lostStore struct {
+	Store
+	away atomic.Bool
+}
+
+var errAway = errors.New("away")
+
+func (s *lostStore) Snapshot(ctx context.Context, realm string, token words.Token, url string) (words.Snapshot, bool, error) {
+	if s.away.Load() {
+		return words.Snapshot{}, false, errAway
+	}
+	return s.Store.Snapshot(ctx, realm, token, url)
+}
+
+func (s *lostStore) Claim(ctx context.Context, key string, ttl time.Duration) (bool, error) {
+	if s.away.Load() {
+		return false, errAway
+	}
+	return s.Store.Claim(ctx, key, ttl)
+}
+
+func TestStoreAwayCostsNoPageInMemoryAndNoWait(t *testing.T) {
+	o, _, c := rendering(t)
+	store := &lostStore{Store: o.Store}
+	o.Store, o.OnMiss, o.WaitAtMost = store, MissWait, time.Hour
+	s, _ := start(t, o)
+	get(t, s, "/known")
+	hit(t, s, "/known")
+	store.away.Store(true)
+	if a := get(t, s, "/known"); a.state() != "hit" {
+		t.Errorf("%+v", a)
+	}
+	c.add(time.Hour)
+	if a := get(t, s, "/known"); a.state() != "stale" {
+		t.Errorf("%+v", a)
+	}
+	if a := get(t, s, "/unknown"); a.state() != "miss" || a.body != shellOf("aaaaaaa1") {
+		t.Errorf("%+v", a)
+	}
+	store.away.Store(false)
+	c.add(time.Minute)
+	get(t, s, "/unknown")
+	hit(t, s, "/unknown")
+	hit(t, s, "/known")
 }
