@@ -100,7 +100,7 @@ func TestBodiesComeBackAsTheyWere(t *testing.T) {
 	}
 	callers.Wait()
 	noise := e.Encode(Brotli, page) // cannot become smaller again
-	for c := Identity; c < Count; c++ {
+	for c := range Coding(Count) {
 		if e.Encode(c, noise) != nil || e.Encode(c, page[:worthwhile-1]) != nil || e.Encode(c, nil) != nil {
 			t.Errorf("%s: not worth it", c)
 		}

@@ -317,11 +317,11 @@ func (c *composition) cleaned(nodes []*xhtml.Node) (string, error) {
 // all apply.
 func (c *composition) allowStyles(n *xhtml.Node) {
 	if n.Type == xhtml.ElementNode && n.Data == "style" && n.Namespace == "" {
-		text := ""
+		var text strings.Builder
 		for child := range n.ChildNodes() {
-			text += child.Data
+			text.WriteString(child.Data)
 		}
-		c.style.add(text)
+		c.style.add(text.String())
 		if c.style.nonce != "" {
 			n.Attr = append(n.Attr, xhtml.Attribute{Key: "nonce", Val: c.style.nonce})
 		}

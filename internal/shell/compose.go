@@ -156,11 +156,12 @@ func scriptsIn(document *html.Node) (scripts []string) {
 			continue
 		}
 		start := html.Token{Type: html.StartTagToken, Data: n.Namespace + n.Data, Attr: n.Attr}
-		text := start.String()
+		var text strings.Builder
+		text.WriteString(start.String())
 		for child := range n.ChildNodes() {
-			text += child.Data
+			text.WriteString(child.Data)
 		}
-		scripts = append(scripts, text)
+		scripts = append(scripts, text.String())
 	}
 	return scripts
 }
