@@ -105,7 +105,9 @@ func hidden(n *html.Node) bool {
 			return true
 		case "style":
 			style := strings.ToLower(strings.Join(strings.Fields(a.Val), ""))
-			return strings.Contains(style, "display:none") || strings.Contains(style, "visibility:hidden")
+			if strings.Contains(style, "display:none") {
+				return true
+			}
 		case "type":
 			if n.Data == "input" && strings.EqualFold(a.Val, "hidden") {
 				return true
