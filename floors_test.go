@@ -21,10 +21,10 @@ var floors = []struct {
 	pure     bool
 	packages []string
 }{
-	{"words", true, []string{"internal/words", "internal/fault"}},
+	{"words", true, []string{"internal/words", "internal/fault", "internal/skew"}},
 	{"decisions", true, []string{
 		"internal/shell", "internal/release", "internal/routing", "internal/rollout",
-		"internal/admit", "internal/pool", "internal/settle", "internal/wire", "internal/coding",
+		"internal/admit", "internal/pool", "internal/settle", "internal/wire", "internal/coding", "internal/takeover",
 	}},
 	{"adapters", false, []string{
 		"internal/bus", "internal/chrome", "internal/egress", "internal/machine", "internal/web", "internal/observe",
@@ -33,7 +33,7 @@ var floors = []struct {
 	{"compounds", false, []string{"internal/ledger", "internal/page", "internal/client"}},
 	{"roles", false, []string{
 		"internal/manager", "internal/prerender", "internal/realm",
-		"internal/worker", "internal/takeover", "internal/dashboard",
+		"internal/worker", "internal/dashboard",
 	}},
 	{"wiring", false, []string{"internal/config", "internal/app"}},
 	{"front", false, []string{"internal/cli", "examples/deploy"}},

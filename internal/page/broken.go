@@ -3,13 +3,13 @@ package page
 import (
 	"cmp"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/chromedp/cdproto/network"
 
 	"github.com/rewarm/rewarm/internal/egress"
+	"github.com/rewarm/rewarm/internal/skew"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
@@ -146,25 +146,6 @@ func (p *Page) onlyCounts(at string) bool {
 	return err == nil && egress.Collects(u.Hostname()) && !p.assets.origins[origin(at)]
 }
 
-// chunkWords are how bundlers say that a chunk is gone, and moduleWords how
-// browsers do, which those say that leave loading to them: Rollup, esbuild,
-// Parcel. Only Chrome's are heard from Chrome; the others are what polyfills
-// and error reporters repeat.
-var (
-	chunkWords = regexp.MustCompile(strings.Join([]string{
-		`ChunkLoadError`, // webpack, Rspack, Turbopack, Angular
-		`Loading (CSS )?chunk \S+ failed`,
-		`Failed to load chunk /`,                // Turbopack
-		`Failed to load (script|stylesheet): /`, // Next's router
-		`Unable to preload CSS`,                 // Vite
-		`SystemJS Error#3`,                      // legacy bundles of Rollup and Vite
-		`requirejs\.org/docs/errors.html#scripterror`,
-		`The bundle ".*" failed to load`, // Ember's engines
-		`The (js|css) asset with uri ".*" failed to load`,
-	}, "|"))
-	moduleWords = regexp.MustCompile(`(?:Failed to fetch|error loading) dynamically imported module(?:: (\S+))?|Importing a module script failed`)
-)
-
 // saysGone is whether a text of the page says that a chunk of its bundle is
 // gone; state.mu is held. What the network showed goes before words: they are
 // the same for a chunk that is gone and for a server in trouble.
@@ -172,13 +153,7 @@ func (p *Page) saysGone(text string) bool {
 	if p.state.troubled {
 		return false
 	}
-	if chunkWords.MatchString(text) {
-		return true
-	}
-	said := moduleWords.FindStringSubmatch(text)
-	if said == nil {
-		return false
-	}
-	from := origin(said[1])
-	return from == "" || p.assets.origins[from] // a stranger's module is none of the bundle's
+	module, says := skew.Says(text)
+	from := origin(module)
+	return says && (from == "" || p.assets.origins[from]) // a stranger's module is none of the bundle's
 }

@@ -92,7 +92,7 @@ func (p *Page) threw(d *runtime.ExceptionDetails) {
 	if p.saysGone(cmp.Or(stack, text)) {
 		s.sawSkew(text)
 	}
-	if len(s.throws) < maxLines && !p.ofStranger(d, stack) {
+	if len(s.throws) < maxLines && !ofStranger(p.assets.origins, d, stack) {
 		s.throws = append(s.throws, thrown{d.ExceptionID, words.PageError{
 			Kind: words.PageErrorPage, Title: cut(d.Text), Message: text, Stack: cut(stack)}})
 		s.thrown = &s.throws[0].error
@@ -110,8 +110,9 @@ func (s *state) revoked(id int64) {
 	}
 }
 
-// ofStranger is whether an exception comes of scripts of other origins alone.
-func (p *Page) ofStranger(d *runtime.ExceptionDetails, stack string) bool {
+// ofStranger is whether an exception comes of scripts of other origins alone
+// than the application's own.
+func ofStranger(own map[string]bool, d *runtime.ExceptionDetails, stack string) bool {
 	at := []string{d.URL}
 	for trace := d.StackTrace; trace != nil; trace = trace.Parent {
 		for _, frame := range trace.CallFrames {
@@ -121,12 +122,12 @@ func (p *Page) ofStranger(d *runtime.ExceptionDetails, stack string) bool {
 	stranger := false
 	for _, url := range at {
 		from := origin(url)
-		if p.assets.origins[from] {
+		if own[from] {
 			return false
 		}
 		stranger = stranger || from != ""
 	}
-	for ours := range p.assets.origins {
+	for ours := range own {
 		if strings.Contains(stack, ours+"/") {
 			return false // thrown again by a stranger
 		}
@@ -150,6 +151,18 @@ func exceptionText(d *runtime.ExceptionDetails) string {
 }
 
 func (p *Page) logged(e *runtime.EventConsoleAPICalled) {
+	text := consoleText(e)
+	s := &p.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line(string(e.Type), text)
+	if e.Type == "error" && p.saysGone(text) {
+		s.sawSkew(text)
+	}
+}
+
+// consoleText is what was logged, as a console shows it.
+func consoleText(e *runtime.EventConsoleAPICalled) string {
 	var b strings.Builder
 	for i, a := range e.Args {
 		if i > 0 {
@@ -169,14 +182,7 @@ func (p *Page) logged(e *runtime.EventConsoleAPICalled) {
 			break
 		}
 	}
-	text := cut(b.String())
-	s := &p.state
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.line(string(e.Type), text)
-	if e.Type == "error" && p.saysGone(text) {
-		s.sawSkew(text)
-	}
+	return cut(b.String())
 }
 
 // plain is a JSON value as a reader wants it: a string without its quotes.

@@ -3,31 +3,21 @@ package page
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/fetch"
 	"github.com/chromedp/cdproto/inspector"
 	"github.com/chromedp/cdproto/network"
 	cdpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
-	"github.com/chromedp/cdproto/target"
 
 	"github.com/rewarm/rewarm/internal/chrome"
 	"github.com/rewarm/rewarm/internal/settle"
 	"github.com/rewarm/rewarm/internal/words"
 )
-
-// denied are the permissions that a person would be asked for. A page is told
-// no at once, instead of waiting for an answer that nobody will give.
-var denied = [...]string{
-	"geolocation", "notifications", "camera", "microphone", "midi", "clipboard-read", "local-fonts", "idle-detection",
-	"window-management", "persistent-storage", "storage-access", "display-capture", "nfc",
-}
 
 // Open opens a page in a fresh browser context and warms it: it goes to the
 // standby URL and waits until the host says that it is ready, else until it is
@@ -36,7 +26,7 @@ func (b *Browser) Open(ctx context.Context, o OpenOptions) (_ *Page, err error) 
 	if len(o.Shell.Bytes) == 0 {
 		return nil, fmt.Errorf("%w: the shell is empty", ErrNotWarm)
 	}
-	p := &Page{browser: b, options: o, token: words.TokenOf(o.Shell.Bytes), auth: o.Auth, gone: make(chan struct{})}
+	p := &Page{tab: &tab{browser: b}, options: o, token: words.TokenOf(o.Shell.Bytes), auth: o.Auth}
 	for _, r := range o.Realms {
 		p.realms = append(p.realms, strings.TrimRight(r, "/"))
 	}
@@ -69,45 +59,18 @@ func (b *Browser) Open(ctx context.Context, o OpenOptions) (_ *Page, err error) 
 	return p, nil
 }
 
-// create makes the context, the target and the session, and starts the pump.
+// create opens the page's tab and starts the pump.
 func (p *Page) create(ctx context.Context) error {
-	root := p.browser.chrome.Root()
-	yes := true
-	made, err := chrome.Call(ctx, root, target.CreateBrowserContext, target.CreateBrowserContextParams{DisposeOnDetach: &yes})
+	opened, err := p.browser.newTab(ctx, pumped()...)
 	if err != nil {
 		return err
 	}
-	p.context = made.BrowserContextID
-	fail := func(err error) error {
-		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
-		defer cancel()
-		return errors.Join(err, p.browser.dispose(tidy, p.context))
-	}
-	_ = root.Post(browser.CommandSetDownloadBehavior, browser.SetDownloadBehaviorParams{
-		Behavior: browser.SetDownloadBehaviorBehaviorDeny, BrowserContextID: p.context})
-	for _, name := range denied {
-		_ = root.Post(browser.CommandSetPermission, browser.SetPermissionParams{
-			Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingDenied, BrowserContextID: p.context})
-	}
-	tab, err := chrome.Call(ctx, root, target.CreateTarget, target.CreateTargetParams{URL: "about:blank", BrowserContextID: p.context})
-	if err != nil {
-		return fail(err)
-	}
-	p.target = tab.TargetID
-	p.session, err = p.browser.chrome.Attach(ctx, p.target, pumped()...)
-	if err != nil {
-		return fail(err)
-	}
-	p.browser.mu.Lock()
-	p.browser.owned[p.context] = p
-	p.browser.mu.Unlock()
+	p.tab = opened
 	pumping, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	p.stop = stop
 	p.pump.Go(func() { p.handleEvents(pumping) })
 	return nil
 }
-
-func (p *Page) isPopup(id target.ID) bool { return id != p.target }
 
 func (p *Page) setUp(ctx context.Context) error {
 	no := int64(0)

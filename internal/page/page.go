@@ -55,12 +55,12 @@ type OpenOptions struct {
 type Browser struct {
 	chrome *chrome.Browser
 	mu     sync.Mutex
-	owned  map[cdp.BrowserContextID]*Page
+	owned  map[cdp.BrowserContextID]*tab
 }
 
 // NewBrowser wraps a started browser; it starts nothing.
 func NewBrowser(b *chrome.Browser) *Browser {
-	return &Browser{chrome: b, owned: map[cdp.BrowserContextID]*Page{}}
+	return &Browser{chrome: b, owned: map[cdp.BrowserContextID]*tab{}}
 }
 
 // Run serves the browser's events until ctx ends or the browser is gone; it
@@ -89,19 +89,19 @@ func (b *Browser) Run(ctx context.Context) error {
 // created closes a window that a page opened: nobody would look at it.
 func (b *Browser) created(info *target.Info) {
 	b.mu.Lock()
-	p := b.owned[info.BrowserContextID]
+	t := b.owned[info.BrowserContextID]
 	b.mu.Unlock()
-	if p != nil && info.Type == "page" && p.isPopup(info.TargetID) {
+	if t != nil && info.Type == "page" && t.target != info.TargetID {
 		_ = b.chrome.Root().Post(target.CommandCloseTarget, target.CloseTargetParams{TargetID: info.TargetID})
 	}
 }
 
 func (b *Browser) crashed(id target.ID) {
 	b.mu.Lock()
-	var hit *Page
-	for _, p := range b.owned {
-		if p.target == id {
-			hit = p
+	var hit *tab
+	for _, t := range b.owned {
+		if t.target == id {
+			hit = t
 		}
 	}
 	b.mu.Unlock()
@@ -113,14 +113,11 @@ func (b *Browser) crashed(id target.ID) {
 // Page is a warm page. Render, Probe and Report are for one caller at a time;
 // the other methods may be used concurrently.
 type Page struct {
-	browser *Browser
+	*tab
 	options OpenOptions
 	token   words.Token
 	realms  []string // without a trailing slash
 	assets  assets
-	context cdp.BrowserContextID
-	target  target.ID // set before the page is owned
-	session *chrome.Session
 	auth    string // what the page was opened or first rendered with
 	// foreign is whether the application was started under a render's overrides,
 	// so that it has to be started anew for the next.
@@ -133,10 +130,8 @@ type Page struct {
 	report       RenderReport
 	pump         sync.WaitGroup
 	stop         context.CancelCauseFunc
-	ending       sync.Once
 	closing      sync.Once
 	closeErr     error
-	gone         chan struct{}
 	state        state
 }
 
@@ -171,12 +166,6 @@ func (p *Page) Token() words.Token { return p.token }
 
 // Report is that of the last Render.
 func (p *Page) Report() RenderReport { return p.report }
-
-// Gone is closed when the page can do nothing any more: its renderer crashed,
-// its target or the browser is no more, or it was closed.
-func (p *Page) Gone() <-chan struct{} { return p.gone }
-
-func (p *Page) end() { p.ending.Do(func() { close(p.gone) }) }
 
 // Reusable is whether the page may be asked for another render. One that was
 // interrupted, timed out or broke may hold on to what it was doing.
@@ -240,24 +229,11 @@ func (p *Page) watchSign(ctx context.Context, within time.Duration) (signed cont
 func (p *Page) Close() error {
 	p.closing.Do(func() {
 		p.end()
-		ctx, cancel := context.WithTimeoutCause(context.Background(), closeLimit, errors.New("the browser did not close the context in time"))
-		defer cancel()
-		p.closeErr = p.browser.dispose(ctx, p.context)
+		p.closeErr = p.dispose()
 		p.stop(chrome.ErrGone)
 		p.pump.Wait()
 	})
 	return p.closeErr
-}
-
-func (b *Browser) dispose(ctx context.Context, id cdp.BrowserContextID) error {
-	b.mu.Lock()
-	delete(b.owned, id)
-	b.mu.Unlock()
-	_, err := chrome.Call(ctx, b.chrome.Root(), target.DisposeBrowserContext, target.DisposeBrowserContextParams{BrowserContextID: id})
-	if err != nil && !errors.Is(err, chrome.ErrGone) {
-		return fmt.Errorf("closing a browser context: %w", err)
-	}
-	return nil
 }
 
 // onRealm is whether u is a URL below one of the realms' base URLs.
