@@ -35,6 +35,14 @@ var (
 	ioJS string
 )
 
+// A visitor's page has another, smaller one.
+var (
+	//go:embed inject/read.js
+	readJS string
+	//go:embed inject/visitor.js
+	visitorJS string
+)
+
 // binding is how the page's instrumentation speaks; it takes it away from the
 // page before the page's own scripts run.
 const binding = "__rewarmSend"

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -106,6 +107,7 @@ func (b *Browser) crashed(id target.ID) {
 	}
 	b.mu.Unlock()
 	if hit != nil {
+		hit.crashed.Store(true)
 		hit.end()
 	}
 }
@@ -237,13 +239,15 @@ func (p *Page) Close() error {
 }
 
 // onRealm is whether u is a URL below one of the realms' base URLs.
-func (p *Page) onRealm(u string) bool {
-	for _, r := range p.realms {
-		if rest, ok := strings.CutPrefix(u, r); ok && (rest == "" || strings.ContainsRune("/?#", rune(rest[0]))) {
-			return true
-		}
-	}
-	return false
+func (p *Page) onRealm(u string) bool { return within(u, p.realms) }
+
+// within is whether u is a URL below one of the base URLs, which have no
+// trailing slash.
+func within(u string, realms []string) bool {
+	return slices.ContainsFunc(realms, func(r string) bool {
+		rest, ok := strings.CutPrefix(u, r)
+		return ok && (rest == "" || strings.ContainsRune("/?#", rune(rest[0])))
+	})
 }
 
 // origin is the scheme, host and port of a URL; "" if it has none.

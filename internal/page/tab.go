@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
@@ -28,6 +29,7 @@ type tab struct {
 	session *chrome.Session
 	ending  sync.Once
 	gone    chan struct{}
+	crashed atomic.Bool // it is gone because its process ended, not the browser's
 }
 
 // newTab opens a tab in a fresh context; its session hears the events. Who asks
