@@ -43,6 +43,11 @@ func (c ownChrome) Open(ctx context.Context, options page.OpenOptions) (prerende
 	return opened, nil
 }
 
+// Observe goes to a page as a visitor.
+func (c ownChrome) Observe(ctx context.Context, options page.ObserveOptions) (page.Observation, error) {
+	return c.pages.Observe(ctx, options)
+}
+
 func (c ownChrome) Ping(ctx context.Context) error {
 	_, err := chrome.Call(ctx, c.Root(), browser.GetVersion, cdp.Empty{})
 	return err

@@ -20,6 +20,7 @@ const (
 	routeModule     = "/prerender-module"
 	routeScreenshot = "/prerender-screenshot"
 	routeCommand    = "/run-command"
+	routeTakeover   = "/takeover-check"
 	routeBatch      = "/release-batch"
 )
 

@@ -30,7 +30,7 @@ func (m *Manager) routes() http.Handler {
 	protected("POST /rollout/{action}", m.steer)
 	protected("GET /events", m.events)
 
-	for _, path := range []string{routeVisit, routeModule, routeScreenshot, routeCommand} {
+	for _, path := range []string{routeVisit, routeModule, routeScreenshot, routeCommand, routeTakeover} {
 		protected("POST "+path, m.proxy(path))
 	}
 	protected("POST "+routeBatch, m.releaseBatch)

@@ -20,6 +20,8 @@ import (
 // Browser is a running Chrome, or a fake in tests.
 type Browser interface {
 	Open(ctx context.Context, options page.OpenOptions) (Page, error)
+	// Observe goes to a page as a visitor; see [page.Browser.Observe].
+	Observe(ctx context.Context, options page.ObserveOptions) (page.Observation, error)
 	// Ping fails when the browser does not answer before ctx ends.
 	Ping(ctx context.Context) error
 	PID() int

@@ -52,6 +52,10 @@ func (c realChrome) Open(ctx context.Context, o page.OpenOptions) (Page, error) 
 	return opened, nil
 }
 
+func (c realChrome) Observe(ctx context.Context, o page.ObserveOptions) (page.Observation, error) {
+	return c.pages.Observe(ctx, o)
+}
+
 func (c realChrome) Ping(ctx context.Context) error {
 	_, err := chrome.Call(ctx, c.Root(), browser.GetVersion, cdp.Empty{})
 	return err
@@ -113,8 +117,13 @@ func newRealHost(t *testing.T) *realHost {
 func newRealWorld(t *testing.T) (*world, *realHost) {
 	t.Helper()
 	h := newRealHost(t)
+	return newRealWorldAt(t, h.Server), h
+}
+
+func newRealWorldAt(t *testing.T, realm *httptest.Server) *world {
+	t.Helper()
 	server, err := New(Options{
-		Addr: "127.0.0.1:0", Realms: []string{h.URL}, Pool: pool.Options{Size: 1}, Launch: launchChrome(t.TempDir()), DrainGrace: 10 * time.Second,
+		Addr: "127.0.0.1:0", Realms: []string{realm.URL}, Pool: pool.Options{Size: 1}, Launch: launchChrome(t.TempDir()), DrainGrace: 10 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -128,9 +137,9 @@ func newRealWorld(t *testing.T) (*world, *realHost) {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	w := &world{t: t, server: server, realm: h.Server, stop: stop}
+	w := &world{t: t, server: server, realm: realm, stop: stop}
 	w.until("a page is warm", func() bool { return server.keeper.status().Capacity == 1 })
-	return w, h
+	return w
 }
 
 func decode[A any](t *testing.T, body string) wire.Document[A] {

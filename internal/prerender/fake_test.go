@@ -46,6 +46,7 @@ type world struct {
 	residue     []string // what every render reports
 	browser     *fakeBrowser
 	render      func(ctx context.Context, p *fakePage, visit words.Visit) (words.Capture, error)
+	observe     func(ctx context.Context, o page.ObserveOptions) (page.Observation, error)
 	stop        context.CancelFunc
 	ended       chan error
 }
@@ -173,6 +174,17 @@ func (b *fakeBrowser) Open(ctx context.Context, o page.OpenOptions) (Page, error
 	p := &fakePage{world: w, browser: b, token: o.Shell.Token, shell: string(o.Shell.Bytes), gone: make(chan struct{})}
 	w.pages = append(w.pages, p)
 	return p, nil
+}
+
+// Observe is a visit without findings, or one that waits as a render does.
+func (b *fakeBrowser) Observe(ctx context.Context, o page.ObserveOptions) (page.Observation, error) {
+	b.world.mu.Lock()
+	observe := b.world.observe
+	b.world.mu.Unlock()
+	if observe == nil {
+		return page.Observation{}, errors.New("nothing is observed here")
+	}
+	return observe(ctx, o)
 }
 
 func (b *fakeBrowser) Ping(context.Context) error { return nil }

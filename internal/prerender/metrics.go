@@ -15,6 +15,7 @@ type metrics struct {
 	browserStarts    *prometheus.CounterVec
 	browsersReplaced *prometheus.CounterVec
 	violations       *prometheus.CounterVec
+	checks           *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer, s *Server) *metrics {
@@ -33,6 +34,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		browserStarts:    counter("browser_starts_total", "Starts of Chrome, by outcome.", "outcome"),
 		browsersReplaced: counter("browsers_replaced_total", "Chromes that were worn out and replaced, by reason.", "reason"),
 		violations:       counter("invariant_violations_total", "Breaches of an invariant that were caught; must stay 0.", "invariant"),
+		checks:           counter("takeover_checks_total", "Takeover checks answered, by verdict.", "verdict"),
 		closed:           counter("pages_closed_total", "Pages closed, by reason; release, uses, age, memory and browser are replacements.", "reason"),
 		renderSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "rewarm", Subsystem: "prerender", Name: "render_seconds", Help: "Time from request to answer.", Buckets: buckets,

@@ -183,6 +183,7 @@ func (s *Server) handler() http.Handler {
 	for pattern, t := range tasks() {
 		work(pattern, s.perform(t))
 	}
+	work("POST /takeover-check", s.takeoverCheck)
 	route("POST /release-batch", guard.Protect(s.releaseBatch))
 	route("/", web.NotFound)
 	return web.Handle(log, mux)

@@ -56,6 +56,15 @@ func (b *resident) open(ctx context.Context, o page.OpenOptions) (Page, error) {
 	return opened, nil
 }
 
+// Observe counts as the two pages that it opens: a browser that is retired does
+// not end under it.
+func (b *resident) Observe(ctx context.Context, o page.ObserveOptions) (page.Observation, error) {
+	b.opened.Add(2)
+	b.pages.Add(1)
+	defer b.pages.Add(-1)
+	return b.Browser.Observe(ctx, o)
+}
+
 // worn is why the browser is to be replaced; "" when it is not.
 func (b *resident) worn(limits Wear, now time.Time) string {
 	switch {
