@@ -82,6 +82,8 @@ func (r *reader) run(line string) {
 		r.until(line, "release v2")
 	case strings.HasPrefix(line, "bin/rewarm rollout status"):
 		r.until(line, "complete")
+	case strings.HasPrefix(line, "bin/rewarm check "):
+		r.output(line)
 	case strings.HasPrefix(line, "bin/rewarm release list"):
 		r.until(line, "SEQUENCE")
 	case line == "bin/rewarm doctor":

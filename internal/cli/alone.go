@@ -126,20 +126,35 @@ func documentHeaders(h http.Header) map[string]string {
 	return kept
 }
 
-// renderOnce does one task in a Chrome that has ended, with its way out and all
-// it wrote, when it returns. The page reaches what it would in a fleet whose
+// renderOnce does one task in a Chrome of its own. The page reaches what it would in a fleet whose
 // realm it is: what it loads is not the user's command. launch is how long it
 // took until there was a page.
 func renderOnce(ctx context.Context, path string, doc document, t page.Task, o egress.Options) (result page.Result, launch time.Duration, err error) {
 	began := time.Now()
+	err = withChrome(ctx, path, o, func(pages *page.Browser) (err error) {
+		opened, err := pages.Open(ctx, page.OpenOptions{Shell: doc.shell, Realms: []string{doc.origin()}})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, opened.Close()) }()
+		launch = time.Since(began)
+		result, err = opened.Do(ctx, t)
+		return err
+	})
+	return result, launch, err
+}
+
+// withChrome calls do with a Chrome that has ended, with its way out and all it
+// wrote, when withChrome returns.
+func withChrome(ctx context.Context, path string, o egress.Options, do func(*page.Browser) error) (err error) {
 	dir, err := os.MkdirTemp("", "rewarm-render-")
 	if err != nil {
-		return result, 0, fmt.Errorf("making a directory for chrome: %w", err)
+		return fmt.Errorf("making a directory for chrome: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	proxy, err := egress.New(o)
 	if err != nil {
-		return result, 0, err
+		return err
 	}
 	var serving sync.WaitGroup
 	proxying, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -150,17 +165,10 @@ func renderOnce(ctx context.Context, path string, doc document, t page.Task, o e
 	}()
 	browser, err := chrome.Start(ctx, chrome.Options{Path: path, DataDir: dir, Proxy: proxy.URL()})
 	if err != nil {
-		return result, 0, err
+		return err
 	}
 	pages := page.NewBrowser(browser)
 	serving.Go(func() { _ = pages.Run(context.WithoutCancel(ctx)) }) // ends with the browser
 	defer func() { err = errors.Join(err, browser.Close()) }()
-	opened, err := pages.Open(ctx, page.OpenOptions{Shell: doc.shell, Realms: []string{doc.origin()}})
-	if err != nil {
-		return result, 0, err
-	}
-	defer func() { err = errors.Join(err, opened.Close()) }()
-	launch = time.Since(began)
-	result, err = opened.Do(ctx, t)
-	return result, launch, err
+	return do(pages)
 }

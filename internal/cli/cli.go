@@ -33,6 +33,7 @@ type root struct {
 	Manager   managerCommand   `cmd:"" name:"prerender-manager" help:"Run a prerender manager: releases, registry, routing, rollout."`
 	Prerender prerenderCommand `cmd:"" name:"prerender-server" help:"Run a prerender server: one Chrome with a pool of warm pages."`
 	Render    renderCommand    `cmd:"" help:"Render one URL."`
+	Check     checkCommand     `cmd:"" help:"Check pages as a visitor gets them: does the application take over without a break?"`
 	Rollout   rolloutCommand   `cmd:"" help:"Watch and steer the move of the fleet to a release."`
 	Release   releaseCommand   `cmd:"" help:"List releases, or report one."`
 	Doctor    doctorCommand    `cmd:"" help:"Check Chrome, sandbox, ports and directories: each line ok, or why not and what to do."`

@@ -49,8 +49,8 @@ type rendered struct {
 }
 
 func (c *renderCommand) Run(r *run) error {
-	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return fault.New(fault.Usage, "%q is no http or https URL", c.URL)
+	if _, err := originOf(c.URL); err != nil {
+		return err
 	}
 	if err := c.chooseFormat(); err != nil {
 		return err
@@ -84,6 +84,15 @@ func (c *renderCommand) Run(r *run) error {
 		return fault.New(fault.Internal, "the page is %s: %s: %s", answer.visit.Status, failure.Kind, failure.Message)
 	}
 	return nil
+}
+
+// originOf checks a URL that was given, and is its scheme, host and port.
+func originOf(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", fault.New(fault.Usage, "%q is no http or https URL", raw)
+	}
+	return u.Scheme + "://" + u.Host, nil
 }
 
 var formats = []string{"html", "text", "json", "png", "jpeg", "webp", "pdf"}
@@ -127,19 +136,28 @@ func (c *renderCommand) options() (words.RenderOptions, error) {
 	if c.isPicture() || c.Format == "pdf" {
 		o.Format = c.Format
 	}
-	if c.Viewport != "" {
-		width, height, _ := strings.Cut(c.Viewport, "x")
-		w, errW := strconv.ParseUint(width, 10, 31)
-		h, errH := strconv.ParseUint(height, 10, 31)
-		if errW != nil || errH != nil || w == 0 || h == 0 {
-			return o, fault.New(fault.Usage, "--viewport %s is no size such as 1280x720", c.Viewport)
-		}
-		o.Viewport = &words.Viewport{Width: int(w), Height: int(h)}
+	var err error
+	if o.Viewport, err = parseViewport(c.Viewport); err != nil {
+		return o, err
 	}
 	if err := wire.CheckOptions(o); err != nil {
 		return o, fault.Wrap(fault.Usage, err, "%s", err)
 	}
 	return o, nil
+}
+
+// parseViewport reads a size such as 1280x720; nil for none.
+func parseViewport(size string) (*words.Viewport, error) {
+	if size == "" {
+		return nil, nil
+	}
+	width, height, _ := strings.Cut(size, "x")
+	w, errW := strconv.ParseUint(width, 10, 31)
+	h, errH := strconv.ParseUint(height, 10, 31)
+	if errW != nil || errH != nil || w == 0 || h == 0 {
+		return nil, fault.New(fault.Usage, "--viewport %s is no size such as 1280x720", size)
+	}
+	return &words.Viewport{Width: int(w), Height: int(h)}, nil
 }
 
 // via has the fleet render it.
