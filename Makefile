@@ -1,6 +1,6 @@
 # The tasks of this repository. `make` alone lists them.
 
-# The example (vanilla, react, react-transition) that `make up` serves and `make
+# The example (vanilla, react, react-transition, vue) that `make up` serves and `make
 # deploy` changes; the directory of its built files; where the fleet keeps its
 # releases and snapshots.
 EXAMPLE ?= vanilla

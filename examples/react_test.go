@@ -32,12 +32,13 @@ func TestReactBuildsAreWhole(t *testing.T) {
 			if err := fstest.TestFS(host, "index.html", "favicon.svg", "data/birds.json"); err != nil {
 				t.Error(err)
 			}
-			checkReact(t, contents(t, host), release, transition)
+			checkVite(t, contents(t, host), release, transition)
 		}
 	}
 }
 
-func checkReact(t *testing.T, files map[string]string, release string, transition bool) {
+// checkVite reads what Vite built of a release; with transition it has a hook.
+func checkVite(t *testing.T, files map[string]string, release string, transition bool) {
 	t.Helper()
 	if got := examples.ReleasesIn(files["index.html"]); !slices.Equal(got, []string{release}) {
 		t.Errorf("the shell of %s names %q", release, got)
@@ -101,12 +102,19 @@ func TestReactHasNoOtherReleases(t *testing.T) {
 }
 
 // The builds are made by hand; this says when that was forgotten.
-func TestReactBuildsAreOfTheseSources(t *testing.T) {
+func TestBuildsAreOfTheseSources(t *testing.T) {
+	for _, example := range []string{"react", "vue"} {
+		t.Run(example, func(t *testing.T) { checkSources(t, example) })
+	}
+}
+
+func checkSources(t *testing.T, example string) {
+	t.Helper()
 	var names []string
 	for _, top := range []string{"build.mjs", "index.html", "package-lock.json", "public", "src"} {
-		err := filepath.WalkDir(filepath.Join("react", top), func(name string, entry fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(example, top), func(name string, entry fs.DirEntry, err error) error {
 			if err == nil && !entry.IsDir() {
-				names = append(names, strings.TrimPrefix(filepath.ToSlash(name), "react/"))
+				names = append(names, strings.TrimPrefix(filepath.ToSlash(name), example+"/"))
 			}
 			return err
 		})
@@ -117,17 +125,17 @@ func TestReactBuildsAreOfTheseSources(t *testing.T) {
 	slices.Sort(names)
 	sum := sha256.New()
 	for _, name := range names {
-		content, err := os.ReadFile(filepath.Join("react", filepath.FromSlash(name)))
+		content, err := os.ReadFile(filepath.Join(example, filepath.FromSlash(name)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(sum, name+"\x00"+string(content)+"\x00") // a hash never fails to be written to
 	}
-	built, err := os.ReadFile("react/dist/sources.sha256")
+	built, err := os.ReadFile(filepath.Join(example, "dist", "sources.sha256"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != strings.TrimSpace(string(built)) {
-		t.Errorf("react/dist was built from other sources: run `npm ci && npm run build` in examples/react")
+		t.Errorf("%s/dist was built from other sources: run `npm ci && npm run build` in examples/%s", example, example)
 	}
 }

@@ -26,7 +26,7 @@ const hookTimeout = 30 * time.Second
 
 func main() {
 	release := flag.String("release", "v1", "the `name` of the release; "+strings.Join(examples.Releases(), " and ")+" are made to be told apart at a glance")
-	example := flag.String("example", "vanilla", "vanilla, react or react-transition")
+	example := flag.String("example", "vanilla", "vanilla, react, react-transition or vue")
 	dir := flag.String("dir", "", "the host `directory`; what is in it and not in the release is deleted")
 	to := flag.String("to", "", "the `URL` of a realm server whose deployment hook is called (default: none)")
 	flag.Parse()
@@ -66,8 +66,10 @@ func build(example, release string) (fs.FS, error) {
 		return examples.React(release, false)
 	case "react-transition":
 		return examples.React(release, true)
+	case "vue":
+		return examples.Vue(release)
 	}
-	return nil, fmt.Errorf("there is no example %q: vanilla, react or react-transition", example)
+	return nil, fmt.Errorf("there is no example %q: vanilla, react, react-transition or vue", example)
 }
 
 func callHook(realm string) error {

@@ -50,7 +50,7 @@ func TestDeploySaysWhatTheHookRefused(t *testing.T) {
 
 func TestDeployKnowsEveryExample(t *testing.T) {
 	dir := t.TempDir()
-	for _, example := range []string{"vanilla", "react", "react-transition"} {
+	for _, example := range []string{"vanilla", "react", "react-transition", "vue"} {
 		if err := run(options{example: example, release: "v1", dir: dir}); err != nil {
 			t.Errorf("%s: %v", example, err)
 		}

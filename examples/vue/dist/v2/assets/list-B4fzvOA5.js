@@ -1,0 +1,1 @@
+import{l as s}from"./index-BHefNTah.js";import{h as l}from"./vendor-0TIjguBu.js";const p=o=>l("ul",o.map(({id:r,name:a,range:m})=>l("li",{key:r},[s(`/harbours/${r}`,a),l("small",` range ${m}`)])));export{p as l};

@@ -1,0 +1,1 @@
+import{l as e,c as t}from"./index-BHefNTah.js";import{h as s}from"./vendor-0TIjguBu.js";const i={head:()=>({title:"Not found",description:"There is no page at this address.",status:404}),setup:()=>()=>[s("h1","Out of soundings"),s("p","There is no page at this address."),s("p",[e("/","Home")]),t("release v2")]};export{i as default};
