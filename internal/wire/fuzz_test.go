@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/wire"
@@ -237,4 +238,31 @@ func sameJSON(a, b []byte) bool {
 		}
 	}
 	return cmp.Equal(said[0], said[1])
+}
+
+func FuzzTakeoverRequest(f *testing.F) {
+	f.Add([]byte(`{"data":{"attributes":{"url":"http://h/","allowDifference":[".clock"],"timeoutMs":5,"viewport":{"width":1,"height":1}}}}`))
+	f.Add([]byte(`{"data":{"attributes":{"allowDifference":["", null]}}}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		request, err := wire.ParseTakeoverRequest(body)
+		if err != nil {
+			if !fault.Is(err, fault.Invalid) {
+				t.Errorf("%v is not the caller's fault", err)
+			}
+			return
+		}
+		for _, selector := range request.AllowDifference {
+			if strings.TrimSpace(selector) == "" {
+				t.Errorf("%q is let through", selector)
+			}
+		}
+		again, err := json.Marshal(wire.Document[wire.TakeoverRequest]{Data: wire.Resource[wire.TakeoverRequest]{Attributes: request}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if read, err := wire.ParseTakeoverRequest(again); err != nil || !cmp.Equal(read, request, cmpopts.EquateEmpty()) {
+			t.Errorf("%+v became %+v, %v", request, read, err)
+		}
+	})
 }
