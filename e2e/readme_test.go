@@ -185,13 +185,17 @@ func (r *reader) answers(url string) {
 // copySources copies the repository without what is built.
 func copySources(t *testing.T, to string) {
 	t.Helper()
-	skipped := []string{"../.git", "../bin", "../build", "../bench/.peers", "../examples/react/node_modules"}
+	skipped := []string{"../.git", "../bin", "../build", "../bench/.peers", "../examples/react/node_modules", "../examples/vue/node_modules"}
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(skipped, path) {
+		switch {
+		case !slices.Contains(skipped, path):
+		case entry.IsDir():
 			return fs.SkipDir
+		default:
+			return nil // of a git worktree, .git is a file
 		}
 		target := filepath.Join(to, strings.TrimPrefix(path, ".."))
 		if entry.IsDir() {
