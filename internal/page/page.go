@@ -5,6 +5,8 @@
 // bytes that the page was opened with. So its token is known, not guessed,
 // whatever load balancers, CDNs or service workers stand between; and since no
 // other bytes are ever given to it, a page has one token for its life.
+//
+// Beside them, [Browser.Observe] goes to a page as a visitor does.
 package page
 
 import (
