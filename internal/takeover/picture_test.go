@@ -45,6 +45,21 @@ func TestDifferenceShowsWhatDiffersAndWhereItMay(t *testing.T) {
 	}
 }
 
+// A picture's header may claim more than memory holds.
+func TestDifferenceRefusesWhatIsTooLarge(t *testing.T) {
+	small := painted(t, 4, 2)
+	var large bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.NoCompression}).Encode(&large, image.NewGray(image.Rect(0, 0, 1<<13, 1<<10+1))); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Difference(small, large.Bytes(), nil); err == nil {
+		t.Error("compared")
+	}
+	if _, _, err := Difference(small, nil, nil); err == nil {
+		t.Error("compared with nothing")
+	}
+}
+
 func FuzzDifference(f *testing.F) {
 	f.Add([]byte("\x89PNG\r\n\x1a\n"), []byte{})
 	f.Fuzz(func(t *testing.T, before, after []byte) {
