@@ -25,6 +25,7 @@ var floors = []struct {
 	{"decisions", true, []string{
 		"internal/shell", "internal/release", "internal/routing", "internal/rollout",
 		"internal/admit", "internal/pool", "internal/settle", "internal/wire", "internal/coding", "internal/takeover",
+		"internal/index",
 	}},
 	{"adapters", false, []string{
 		"internal/bus", "internal/chrome", "internal/egress", "internal/machine", "internal/web", "internal/observe",

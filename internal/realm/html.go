@@ -6,12 +6,12 @@ import (
 	"encoding/hex"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/index"
 	"github.com/rewarm/rewarm/internal/shell"
 	"github.com/rewarm/rewarm/internal/words"
 )
@@ -85,22 +85,7 @@ func (s *Server) pageURL(r *http.Request) (page string, ok bool) {
 	if strings.Contains(r.URL.Path, "//") {
 		return "", false
 	}
-	page = s.realmURL + r.URL.EscapedPath()
-	if r.URL.RawQuery != "" {
-		query, err := url.ParseQuery(r.URL.RawQuery)
-		if err != nil {
-			return "", false
-		}
-		for name := range query {
-			if !slices.Contains(s.o.QueryAllow, name) {
-				return "", false
-			}
-		}
-		if len(query) > 0 {
-			page += "?" + query.Encode() // sorted by name: the order is no part of the identity
-		}
-	}
-	return page, len(page) <= maxPath
+	return index.Identity(s.realmURL, r.URL.EscapedPath(), r.URL.RawQuery, s.o.QueryAllow)
 }
 
 func (s *Server) age(snapshot words.Snapshot) time.Duration {

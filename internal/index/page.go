@@ -1,0 +1,86 @@
+package index
+
+import (
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+)
+
+// MaxURL bounds a page's URL in bytes, as the realm server does.
+const MaxURL = 4 << 10
+
+// PageURL is the identity of a realm's page that u names: without its fragment,
+// its query in one order. ok is false when it is none of the realm's, or a
+// variant that has no identity: one with a parameter that is not in allow.
+// The realm server looks a page up under what this says of the request.
+func PageURL(realm string, u *url.URL, allow []string) (page string, ok bool) {
+	base, err := url.Parse(realm)
+	if err != nil || !strings.EqualFold(u.Scheme, base.Scheme) || !strings.EqualFold(u.Host, base.Host) || u.User != nil {
+		return "", false
+	}
+	p := u.EscapedPath()
+	if p == "" {
+		p = "/"
+	}
+	prefix := strings.TrimSuffix(base.EscapedPath(), "/")
+	below, inside := strings.CutPrefix(p, prefix)
+	if !inside || !strings.HasPrefix(below, "/") || untidy(u.Path) {
+		return "", false
+	}
+	return Identity(realm, below, u.RawQuery, allow)
+}
+
+// Identity is PageURL of a path below the realm, escaped, and a query.
+func Identity(realm, below, rawQuery string, allow []string) (page string, ok bool) {
+	page = strings.TrimSuffix(realm, "/") + below
+	if rawQuery == "" { // nearly always, and asked for every visitor
+		return page, len(page) <= MaxURL
+	}
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return "", false
+	}
+	for name := range query {
+		if !slices.Contains(allow, name) {
+			return "", false
+		}
+	}
+	if len(query) > 0 {
+		page += "?" + query.Encode() // sorted by name: the order is no part of the identity
+	}
+	return page, len(page) <= MaxURL
+}
+
+// untidy paths are answered with an error or have a page under another name.
+func untidy(p string) bool {
+	if strings.Contains(p, "//") || strings.ContainsFunc(p, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return true
+	}
+	for segment := range strings.SplitSeq(p, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// Linked is the page that a link leads to, if it is one to be indexed: a page
+// of the realm, and no file or route of the realm server's own.
+func Linked(realm, link string, allow []string) (page string, ok bool) {
+	if len(link) > 2*MaxURL {
+		return "", false
+	}
+	u, err := url.Parse(link)
+	if err != nil || strings.HasPrefix(u.Path, "/_") {
+		return "", false
+	}
+	switch ext := strings.ToLower(path.Ext(u.Path)); {
+	case ext == "" || ext == ".html" || ext == ".htm":
+	case len(ext) <= 6 && ext[1:] != "" && ext[1] >= 'a' && ext[1] <= 'z':
+		// A file, by its looks. A page with such a name is rendered when a visitor
+		// asks for it, or when a sitemap lists it.
+		return "", false
+	}
+	return PageURL(realm, u, allow)
+}
