@@ -24,7 +24,16 @@ const (
 	// SnapshotTTL is the longest that a snapshot is kept (design, One store).
 	SnapshotTTL = 7 * 24 * time.Hour
 
+	// ModuleTTL is the longest that a module's result is kept.
+	ModuleTTL = SnapshotTTL
+	// failureTTL is how long it is remembered why a page is not indexed.
+	failureTTL = SnapshotTTL
+	// invalidationTTL outlasts every module that an invalidation is about.
+	invalidationTTL = ModuleTTL + 24*time.Hour
+	progressTTL     = 24 * time.Hour
+
 	snapshotBytes = 4 << 30
+	moduleBytes   = 1 << 30
 	smallBytes    = 32 << 20
 )
 
@@ -52,6 +61,11 @@ func (l *Ledger) buckets(o Options) {
 	l.permits = define(jetstream.KeyValueConfig{Bucket: "rewarm_commands", TTL: PermitTTL, MaxBytes: 8 * smallBytes})
 	l.snapshots = define(jetstream.KeyValueConfig{Bucket: "rewarm_snapshots", TTL: SnapshotTTL, MaxBytes: o.SnapshotBytes})
 	l.reporters = define(jetstream.KeyValueConfig{Bucket: "rewarm_reporters", TTL: release.RememberFor, Storage: jetstream.FileStorage})
+	l.modules = define(jetstream.KeyValueConfig{Bucket: "rewarm_modules", TTL: ModuleTTL, MaxBytes: moduleBytes})
+	l.invalidations = define(jetstream.KeyValueConfig{Bucket: "rewarm_invalidations", TTL: invalidationTTL, MaxBytes: 4 * smallBytes})
+	l.runs = define(jetstream.KeyValueConfig{Bucket: "rewarm_runs"})
+	l.failures = define(jetstream.KeyValueConfig{Bucket: "rewarm_failures", TTL: failureTTL, MaxBytes: 8 * smallBytes})
+	l.progress = define(jetstream.KeyValueConfig{Bucket: "rewarm_progress", TTL: progressTTL, Storage: jetstream.MemoryStorage})
 	// Markers make watchers hear of an expiry, and keys have times of their own.
 	l.servers = define(jetstream.KeyValueConfig{Bucket: "rewarm_servers", TTL: RegistryTTL, Storage: jetstream.MemoryStorage, LimitMarkerTTL: RegistryTTL})
 	l.claims = define(jetstream.KeyValueConfig{Bucket: "rewarm_claims", Storage: jetstream.MemoryStorage, LimitMarkerTTL: time.Second})

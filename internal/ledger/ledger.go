@@ -1,6 +1,7 @@
 // Package ledger is the fleet's shared state, typed, over JetStream key-value
 // buckets: releases and reporters, the registry of prerender servers,
-// snapshots, claims and command permits.
+// snapshots, module results, claims, command permits, and the queue of index
+// jobs with what is known of their runs.
 //
 // Every value carries a version and is read tolerantly: version N works with
 // N+1 on either side. A bucket that is missing is made when it is needed, for
@@ -59,6 +60,8 @@ type Ledger struct {
 	timeout time.Duration
 
 	releases, reporters, servers, claims, permits, snapshots *bucket
+	modules, invalidations, runs, failures, progress         *bucket
+	queue                                                    queue
 
 	codec
 }
@@ -71,7 +74,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Ledger, error) {
 	if o.CallTimeout <= 0 {
 		o.CallTimeout = 5 * time.Second
 	}
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(o.CallTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -80,10 +83,11 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Ledger, error) {
 		return nil, err
 	}
 	l.buckets(o)
+	l.queue.replicas = max(1, o.Replicas)
 	if o.Lazy {
 		return l, nil
 	}
-	for _, b := range []*bucket{l.releases, l.reporters, l.servers, l.claims, l.permits, l.snapshots} {
+	for _, b := range []*bucket{l.releases, l.reporters, l.servers, l.claims, l.permits, l.snapshots, l.modules, l.invalidations, l.runs, l.failures, l.progress} {
 		if err := l.do(ctx, "open "+b.config.Bucket, b, func(context.Context, jetstream.KeyValue) error { return nil }); err != nil {
 			return nil, err
 		}
@@ -111,6 +115,17 @@ func (l *Ledger) do(ctx context.Context, op string, b *bucket, f func(context.Co
 }
 
 func (l *Ledger) attempt(ctx context.Context, b *bucket, f func(context.Context, jetstream.KeyValue) error) error {
+	return l.bounded(ctx, func(ctx context.Context) error {
+		kv, err := b.open(ctx, l.js)
+		if err != nil {
+			return err
+		}
+		return f(ctx, kv)
+	})
+}
+
+// bounded runs one call to the store within the time-out.
+func (l *Ledger) bounded(ctx context.Context, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -120,11 +135,7 @@ func (l *Ledger) attempt(ctx context.Context, b *bucket, f func(context.Context,
 	if !l.nc.IsConnected() {
 		return nats.ErrDisconnected
 	}
-	kv, err := b.open(ctx, l.js)
-	if err != nil {
-		return err
-	}
-	if err := f(ctx, kv); err != nil {
+	if err := f(ctx); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return fmt.Errorf("%w: %w", cause, err)
 		}

@@ -170,14 +170,7 @@ func (l *Ledger) PruneSnapshots(ctx context.Context, realm string, keep []words.
 		delete(counts, tokenKey(token))
 	}
 	for token, n := range counts {
-		filter := realmID(realm) + "." + token + ".*"
-		err := l.do(ctx, "prune snapshots", l.snapshots, func(ctx context.Context, kv jetstream.KeyValue) error {
-			stream, err := l.js.Stream(ctx, "KV_"+kv.Bucket())
-			if err != nil {
-				return err
-			}
-			return stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+kv.Bucket()+"."+filter))
-		})
+		err := l.purge(ctx, "prune snapshots", l.snapshots, realmID(realm)+"."+token+".*")
 		if err != nil {
 			return removed, err
 		}

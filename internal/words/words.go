@@ -14,6 +14,7 @@ package words
 import (
 	"crypto/md5" //nolint:gosec // an identity on the wire, not a secret
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -259,6 +260,20 @@ type Snapshot struct {
 	Headers    map[string]string `json:"headers,omitempty"`
 	// HTML is the whole captured document; composition takes what it needs.
 	HTML string `json:"-"`
+}
+
+// Module is JSON that the host extracted for a URL. Its key is (Realm, Token,
+// URL).
+type Module struct {
+	Realm      string          `json:"realm"`
+	Token      Token           `json:"token"`
+	URL        string          `json:"url"`
+	RenderedAt time.Time       `json:"renderedAt"`
+	Result     json.RawMessage `json:"-"`
+	Deps       []string        `json:"deps"` // URLs of the modules it was made of
+	// Generation is the newest invalidation that was known when its render
+	// began: it knows nothing of any that came later.
+	Generation uint64 `json:"generation"`
 }
 
 // Shell is a host shell with its token, as fetched from a realm server's

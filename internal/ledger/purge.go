@@ -1,0 +1,65 @@
+package ledger
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Selection names snapshots of a realm, of every release: those of one URL, of
+// all that begin with a prefix, or all.
+type Selection struct {
+	URL    string `json:"url,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
+	All    bool   `json:"all,omitempty"`
+}
+
+// Has reports whether a URL is in the selection; the zero Selection has none.
+func (s Selection) Has(url string) bool {
+	return s.All || s.URL != "" && s.URL == url || s.Prefix != "" && strings.HasPrefix(url, s.Prefix)
+}
+
+// SelectSnapshots lists the URLs that a selection has snapshots of, in order,
+// and how many snapshots there are. It reads them all, but for a single URL.
+func (l *Ledger) SelectSnapshots(ctx context.Context, realm string, s Selection) (urls []string, snapshots int, err error) {
+	filter := realmID(realm) + ".*.*"
+	if s.URL != "" {
+		filter = realmID(realm) + ".*." + digest(s.URL)
+	}
+	found := map[string]bool{}
+	err = l.scan(ctx, "select snapshots", l.snapshots, filter, func(entry jetstream.KeyValueEntry) {
+		if stored, err := l.decode(entry.Value(), false); err == nil && s.Has(stored.URL) {
+			found[stored.URL] = true
+			snapshots++
+		}
+	})
+	return slices.Sorted(maps.Keys(found)), snapshots, err
+}
+
+// PurgeSnapshots removes the snapshots of a selection, tells every realm server
+// to forget what it has of them, and returns what [Ledger.SelectSnapshots]
+// found before.
+func (l *Ledger) PurgeSnapshots(ctx context.Context, realm string, s Selection) (urls []string, snapshots int, err error) {
+	urls, snapshots, err = l.SelectSnapshots(ctx, realm, s)
+	if err != nil {
+		return nil, 0, err
+	}
+	filters := []string{"*"}
+	if !s.All {
+		filters = filters[:0]
+		for _, url := range urls {
+			filters = append(filters, digest(url))
+		}
+	}
+	for _, filter := range filters {
+		if err := l.purge(ctx, "purge snapshots", l.snapshots, realmID(realm)+".*."+filter); err != nil {
+			return nil, 0, err
+		}
+	}
+	// Afterwards: a realm server that forgets first would read them once more.
+	_, err = l.Invalidate(ctx, Invalidation{Realm: realm, Pages: s})
+	return urls, snapshots, err
+}
