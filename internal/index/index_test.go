@@ -194,6 +194,16 @@ func TestLinksToFilesAndToTheServersOwnRoutesAreNotFollowed(t *testing.T) {
 	}
 }
 
+func TestLinksOfAStoredPageAreFound(t *testing.T) {
+	got := Links("http://r/app/x", `<!doctype html><a href="y">a</a><A HREF=" /z?a=1&amp;b=2 ">b</a><a>c</a><a href="http://[">d</a><link href="/no"><!-- <a href="/no"> --><base href="/deep/"><area href="w">`)
+	if want := []string{"http://r/app/y", "http://r/z?a=1&b=2", "http://r/deep/w"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := Links("http://r/", strings.Repeat(`<a href="/x">`, 2*maxLinks)); len(got) != maxLinks {
+		t.Errorf("%d links", len(got))
+	}
+}
+
 func TestSitemapsOfEveryKindAreRead(t *testing.T) {
 	const plain = `<?xml version="1.0"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">
 <url><loc> http://r/low </loc><priority>0.1</priority></url><url><loc>http://r/mid?a=1&amp;b=2</loc></url>

@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/html"
 )
 
 // MaxURL bounds a page's URL in bytes, as the realm server does.
@@ -83,4 +85,45 @@ func Linked(realm, link string, allow []string) (page string, ok bool) {
 		return "", false
 	}
 	return PageURL(realm, u, allow)
+}
+
+// maxLinks bounds the links taken from one page.
+const maxLinks = 2000
+
+// Links are where the links of a page's HTML lead, for a page that is stored
+// already and so is not rendered to be asked.
+func Links(page, document string) (links []string) {
+	base, err := url.Parse(page)
+	if err != nil {
+		return nil
+	}
+	tokens := html.NewTokenizer(strings.NewReader(document))
+	for len(links) < maxLinks {
+		switch tokens.Next() {
+		case html.ErrorToken:
+			return links
+		case html.StartTagToken, html.SelfClosingTagToken:
+			name, more := tokens.TagName()
+			tag := string(name)
+			if tag != "a" && tag != "area" && tag != "base" {
+				continue
+			}
+			for more {
+				var key, value []byte
+				key, value, more = tokens.TagAttr()
+				if string(key) != "href" {
+					continue
+				}
+				target, err := base.Parse(strings.TrimSpace(string(value)))
+				switch {
+				case err != nil:
+				case tag == "base":
+					base = target
+				default:
+					links = append(links, target.String())
+				}
+			}
+		}
+	}
+	return links
 }

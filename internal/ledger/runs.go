@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -127,4 +128,30 @@ func (l *Ledger) Progress(ctx context.Context, realm string, run uint64) (sum Pr
 		}
 	})
 	return sum, err
+}
+
+// BeginRun queues the job that finds a realm's pages, under a release, and
+// records the run. begun is false when such a job is in the queue already, or
+// somebody else was first; then run is the last one.
+//
+// The job goes first: whoever dies in between leaves a run that is begun again,
+// never one that is recorded and not done.
+func (l *Ledger) BeginRun(ctx context.Context, realm string, class index.Class, current words.Release, now time.Time) (run index.Run, begun bool, err error) {
+	last, revision, err := l.Run(ctx, realm)
+	if err != nil {
+		return last, false, err
+	}
+	run = index.Run{ID: last.ID + 1, Realm: realm, Class: class, Sequence: current.Sequence, Token: current.Token, StartedAt: now}
+	queued, err := l.QueueJobs(ctx, index.Job{
+		Class: class, Realm: realm, Token: run.Token, Sequence: run.Sequence, Run: run.ID, QueuedAt: now,
+	})
+	if err != nil || queued == 0 && last.Sequence == current.Sequence {
+		return last, false, err
+	}
+	err = l.PutRun(ctx, run, revision)
+	if errors.Is(err, ErrConflict) {
+		last, _, err = l.Run(ctx, realm)
+		return last, false, err
+	}
+	return run, err == nil, err
 }

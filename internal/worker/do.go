@@ -1,0 +1,228 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/index"
+	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// result is what came of one try at a job.
+type result struct {
+	outcome index.Outcome
+	reason  string        // of anything but Done
+	after   time.Duration // the fleet's wish, 0 if it has none
+	fresh   bool          // Done, and nothing had to be rendered
+}
+
+func refused(reason string) result { return result{outcome: index.Refused, reason: reason} }
+
+// do tries a job once, and ends it or gives it back.
+func (w *Worker) do(ctx context.Context, job *ledger.QueuedJob) {
+	defer keeping(job)()
+	current := w.current.Load()
+	if current == nil {
+		_ = job.Again(storeRetry) // or it comes again by itself
+		return
+	}
+	switch job.Under(*current) {
+	case index.Wait:
+		_ = job.Again(storeRetry)
+	case index.Redo:
+		w.redo(ctx, job, *current)
+	case index.Drop:
+		w.end(ctx, job)
+	case index.Go:
+		var got result
+		if job.Seeds() {
+			got = w.seed(ctx, job.Job)
+		} else {
+			got = w.page(ctx, job.Job)
+		}
+		w.settle(ctx, job, got)
+	}
+}
+
+// redo queues the job again under the current release.
+func (w *Worker) redo(ctx context.Context, job *ledger.QueuedJob, current words.Release) {
+	run, _, err := w.o.Store.Run(ctx, job.Realm)
+	if err == nil {
+		_, err = w.o.Store.QueueJobs(ctx, job.On(current, run.ID))
+	}
+	if err != nil {
+		_ = job.Again(storeRetry) // or it comes again by itself
+		return
+	}
+	w.end(ctx, job)
+}
+
+func (w *Worker) end(ctx context.Context, job *ledger.QueuedJob) {
+	// Also when the worker is ending: it was done, and need not be done again.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
+	defer cancel()
+	if err := job.End(ctx); err != nil {
+		w.log.Warn("job done but not ended; it comes again", "realm", job.Realm, "url", job.URL, "error", err)
+	}
+}
+
+// page renders a page and stores it, if that is needed.
+func (w *Worker) page(ctx context.Context, job index.Job) result {
+	site, err := w.sites.of(ctx, job.Realm, w.o.Now())
+	if err != nil {
+		return refused(oneLine("robots rules not known: %v", err))
+	}
+	// What a visitor asked for is no crawling.
+	if job.Class != index.Miss && !site.robots.Allow(job.URL) {
+		return result{outcome: index.Skipped, reason: "forbidden by robots.txt"}
+	}
+	stored, _, err := w.o.Store.Snapshot(ctx, job.Realm, job.Token, job.URL)
+	if err != nil {
+		return refused(oneLine("%v", err))
+	}
+	if stored.Status == words.StatusReady && !job.Needed(w.o.Now(), stored.RenderedAt, w.o.MaxAge) {
+		return w.leads(ctx, job, site, stored.HTTPStatus, index.Links(job.URL, stored.HTML), result{fresh: true})
+	}
+	if err := site.limiter.Wait(ctx); err != nil {
+		return refused("the worker ends")
+	}
+	got, answer := w.render(ctx, job)
+	if got.outcome != index.Done {
+		return got
+	}
+	// Before it is stored: a page that is there is not rendered again, and what
+	// it leads to would be lost with this worker.
+	if got = w.leads(ctx, job, site, answer.Result.HTTPStatus, answer.Result.Links, got); got.outcome != index.Done {
+		return got
+	}
+	if err := w.o.Store.PutSnapshot(ctx, snapshotOf(job, answer, w.o.Now())); err != nil {
+		if errors.Is(err, ledger.ErrTooLarge) || errors.Is(err, ledger.ErrInvalid) {
+			return result{outcome: index.Hopeless, reason: oneLine("%v", err)}
+		}
+		return refused(oneLine("%v", err))
+	}
+	return got
+}
+
+// leads queues what a page leads to, and returns got, or why that failed.
+func (w *Worker) leads(ctx context.Context, job index.Job, site *site, status int, links []string, got result) result {
+	if job.Class == index.Miss || status != http.StatusOK {
+		return got // nobody listed it, or there is nothing there
+	}
+	if err := w.follow(ctx, job, site, links); err != nil {
+		return refused(oneLine("links not queued: %v", err))
+	}
+	return got
+}
+
+func snapshotOf(job index.Job, answer client.VisitAnswer, now time.Time) words.Snapshot {
+	return words.Snapshot{
+		Realm: job.Realm, Token: answer.Token, URL: job.URL, RenderedAt: now,
+		Status: answer.Result.Status, HTTPStatus: answer.Result.HTTPStatus, Headers: answer.Result.Headers, HTML: answer.Result.HTML,
+	}
+}
+
+// render asks the fleet for the page, in a document of the job's release.
+func (w *Worker) render(ctx context.Context, job index.Job) (result, client.VisitAnswer) {
+	ctx, cancel := context.WithTimeoutCause(ctx, w.o.RenderBudget, errors.New("render budget"))
+	defer cancel()
+	kind := string(words.AffinityRealm)
+	answer, err := w.o.Manager.Visit(ctx,
+		wire.VisitRequest{URL: job.URL, Realm: job.Realm, AffinityType: &kind, AffinityValue: &job.Realm},
+		client.Call{Pin: job.Token, Budget: w.o.RenderBudget})
+	return judge(answer, err, job.Token), answer
+}
+
+// judge is the protocol's table as an index reads it.
+func judge(answer client.VisitAnswer, err error, pin words.Token) result {
+	if status, ok := errors.AsType[*client.StatusError](err); ok {
+		got := result{reason: oneLine("%v", err), after: status.RetryAfter}
+		switch {
+		case status.Status == http.StatusConflict:
+			got.outcome = index.Overtaken
+		case fault.Retryable(status.Status), status.Status == http.StatusUnauthorized:
+			// The wrong secret is mended by whoever runs this, not by giving up pages.
+			got.outcome = index.Refused
+		case status.Status < 500:
+			got.outcome = index.Hopeless
+		default:
+			got.outcome = index.Failed
+		}
+		return got
+	}
+	r := answer.Result
+	switch {
+	case err != nil:
+		return refused(oneLine("%v", err))
+	case answer.Token != pin:
+		return result{outcome: index.Overtaken, reason: oneLine("rendered on %q, not on %q", answer.Token, pin)}
+	case r.Status == words.StatusReady:
+		return result{}
+	case r.Error != nil:
+		return result{outcome: index.Failed, reason: oneLine("%s: %s", r.Error.Kind, r.Error.Message)}
+	}
+	return result{outcome: index.Failed, reason: oneLine("the page was %s", r.Status)}
+}
+
+// settle ends a job or gives it back, and remembers why.
+func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) {
+	if ctx.Err() != nil && got.outcome != index.Done {
+		_ = job.Again(0) // another worker may have it at once
+		return
+	}
+	failure, err := w.o.Store.Failure(ctx, job.Realm, job.Token, job.URL)
+	if err != nil && got.outcome == index.Failed {
+		_ = job.Again(storeRetry) // uncounted it would be rendered for ever
+		return
+	}
+	known := failure.Dead || failure.Renders > 0
+	if failure.Dead { // of a job before this one
+		failure.Renders = 0
+	}
+	if got.outcome == index.Failed {
+		failure.Renders++
+	}
+	verdict := index.Judge(got.outcome, failure.Renders, job.Deliveries, got.after)
+	if got.outcome == index.Failed || verdict.Dead {
+		failure = ledger.Failure{Realm: job.Realm, URL: job.URL, Token: job.Token, Renders: failure.Renders, Dead: verdict.Dead, Reason: got.reason, At: w.o.Now()}
+		err = w.o.Store.PutFailure(ctx, failure)
+	} else if known && verdict.Finished {
+		err = w.o.Store.RemoveFailure(ctx, job.Realm, job.Token, job.URL)
+	}
+	w.say(job, got, verdict, err)
+	if !verdict.Finished {
+		_ = job.Again(verdict.After) // or it comes again by itself
+		if got.outcome == index.Refused {
+			pause(ctx, verdict.After) // whoever refused this refuses the next
+		}
+		return
+	}
+	w.tally.add(job.Job, got, verdict)
+	if got.outcome == index.Done {
+		if current := w.current.Load(); current != nil && job.Under(*current) == index.Redo {
+			w.redo(ctx, job, *current)
+			return
+		}
+	}
+	w.end(ctx, job)
+}
+
+func (w *Worker) say(job *ledger.QueuedJob, got result, verdict index.Verdict, err error) {
+	log := w.log.With("realm", job.Realm, "url", job.URL, "class", job.Class.String(), "token", job.Token)
+	switch {
+	case err != nil:
+		log.Warn("failure not recorded", "reason", got.reason, "error", err)
+	case verdict.Dead:
+		log.Warn("page given up", "reason", got.reason, "deliveries", job.Deliveries)
+	case !verdict.Finished:
+		log.Info("page is tried again", "reason", got.reason, "after", verdict.After)
+	default:
+		log.Debug("page done", "fresh", got.fresh, "reason", got.reason)
+	}
+}

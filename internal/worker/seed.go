@@ -1,0 +1,122 @@
+package worker
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/rewarm/rewarm/internal/index"
+)
+
+const (
+	// maxSitemaps bounds the sitemap files read in one run.
+	maxSitemaps = 100
+	// maxListed bounds the pages that a run takes from sitemaps.
+	maxListed = 100_000
+	// maxDepth is how many links away from a listed page a page may be: a
+	// calendar has no last month.
+	maxDepth = 20
+)
+
+// seed finds a realm's pages and queues them: the routes that were named, then
+// what its sitemaps list. Links are followed as pages are rendered. Done twice
+// it does no harm.
+func (w *Worker) seed(ctx context.Context, job index.Job) result {
+	site, err := w.sites.of(ctx, job.Realm, w.o.Now())
+	if err != nil {
+		return refused(oneLine("robots rules not known: %v", err))
+	}
+	if err := w.o.Store.ClearFailures(ctx, job.Realm, job.Token); err != nil {
+		return refused(oneLine("%v", err))
+	}
+	queued, err := w.queue(ctx, job, site, w.routes(job.Realm))
+	if err != nil {
+		return refused(oneLine("%v", err))
+	}
+	sitemaps := append([]string{job.Realm + "/sitemap.xml"}, site.robots.Sitemaps...)
+	read, listed := map[string]bool{}, 0
+	for len(sitemaps) > 0 && len(read) < maxSitemaps && listed < maxListed {
+		address := sitemaps[0]
+		sitemaps = sitemaps[1:]
+		if read[address] || !sameOrigin(address, job.Realm) {
+			continue
+		}
+		read[address] = true
+		got, found, err := w.sites.sitemap(ctx, address)
+		if err != nil && !found {
+			return refused(oneLine("%v", err))
+		}
+		if err != nil || got.Cut {
+			w.log.Warn("sitemap read in part", "sitemap", address, "pages", len(got.Pages), "cut", got.Cut, "error", err)
+		}
+		sitemaps = append(sitemaps, got.Sitemaps...)
+		listed += len(got.Pages)
+		n, err := w.queue(ctx, job, site, got.Pages)
+		if err != nil {
+			return refused(oneLine("%v", err))
+		}
+		queued += n
+	}
+	w.log.Info("pages queued", "realm", job.Realm, "run", job.Run, "sitemaps", len(read), "listed", listed, "queued", queued)
+	return result{fresh: true}
+}
+
+// routes are the pages of a realm that are indexed whatever its sitemaps say.
+func (w *Worker) routes(realm string) []string {
+	pages := make([]string, 0, len(w.o.Routes)+1)
+	for _, route := range append([]string{"/"}, w.o.Routes...) {
+		pages = append(pages, strings.TrimSuffix(realm, "/")+route)
+	}
+	return pages
+}
+
+// sameOrigin keeps the worker from being sent elsewhere by a realm's files.
+func sameOrigin(address, realm string) bool {
+	a, errA := url.Parse(address)
+	b, errB := url.Parse(realm)
+	return errA == nil && errB == nil && a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host) && a.User == nil
+}
+
+// queue queues pages as listed ones of a job's run.
+func (w *Worker) queue(ctx context.Context, job index.Job, site *site, listed []string) (int, error) {
+	jobs := make([]index.Job, 0, len(listed))
+	for _, address := range listed {
+		u, err := url.Parse(address)
+		if err != nil {
+			continue
+		}
+		page, ok := index.PageURL(job.Realm, u, w.o.QueryAllow)
+		if ok && site.robots.Allow(page) {
+			jobs = append(jobs, w.jobFor(job, page, 0))
+		}
+	}
+	return w.enqueue(ctx, job.Run, site, jobs)
+}
+
+// follow queues the pages that a page leads to.
+func (w *Worker) follow(ctx context.Context, job index.Job, site *site, links []string) error {
+	if job.Depth >= maxDepth {
+		return nil
+	}
+	var jobs []index.Job
+	for _, link := range links {
+		page, ok := index.Linked(job.Realm, link, w.o.QueryAllow)
+		if ok && site.robots.Allow(page) && !site.queued.has(job.Run, page) {
+			jobs = append(jobs, w.jobFor(job, page, job.Depth+1))
+		}
+	}
+	_, err := w.enqueue(ctx, job.Run, site, jobs)
+	return err
+}
+
+func (w *Worker) enqueue(ctx context.Context, run uint64, site *site, jobs []index.Job) (queued int, err error) {
+	if queued, err = w.o.Store.QueueJobs(ctx, jobs...); err == nil {
+		site.queued.add(run, jobs)
+	}
+	return queued, err
+}
+
+func (w *Worker) jobFor(from index.Job, page string, depth int) index.Job {
+	from.URL, from.Depth, from.QueuedAt = page, depth, w.o.Now()
+	return from
+}

@@ -1,0 +1,83 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/index"
+	"github.com/rewarm/rewarm/internal/ledger"
+)
+
+// tellEvery is how often progress is stored, so that following it costs one
+// write a second and not one a page.
+const tellEvery = time.Second
+
+// tally counts what this worker did of each realm's latest run.
+type tally struct {
+	mu      sync.Mutex
+	byRealm map[string]*count
+}
+
+type count struct {
+	run   uint64
+	done  ledger.Progress
+	dirty bool
+}
+
+func newTally() *tally { return &tally{byRealm: map[string]*count{}} }
+
+func (t *tally) add(job index.Job, got result, verdict index.Verdict) {
+	if job.Seeds() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.byRealm[job.Realm]
+	if c == nil || c.run < job.Run {
+		c = &count{run: job.Run}
+		t.byRealm[job.Realm] = c
+	}
+	if c.run != job.Run {
+		return // of a run that is over
+	}
+	switch c.dirty = true; {
+	case verdict.Dead:
+		c.done.Failed++
+	case got.fresh || got.outcome == index.Skipped:
+		c.done.Skipped++
+	default:
+		c.done.Stored++
+	}
+}
+
+// take returns what has changed since it was called last.
+func (t *tally) take() map[string]count {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed := map[string]count{}
+	for realm, c := range t.byRealm {
+		if c.dirty {
+			c.dirty = false
+			changed[realm] = *c
+		}
+	}
+	return changed
+}
+
+// tell stores the progress until ctx ends.
+func (w *Worker) tell(ctx context.Context) {
+	for pause(ctx, tellEvery) {
+		w.flush(ctx)
+	}
+}
+
+func (w *Worker) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	for realm, c := range w.tally.take() {
+		if err := w.o.Store.PutProgress(ctx, realm, c.run, w.o.Name, c.done); err != nil {
+			w.log.Debug("progress not stored", "realm", realm, "error", err)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+// Package worker is the role that renders a realm's pages before anybody asks:
+// it takes index jobs from the queue, renders them on the fleet, and stores
+// what is of their release. Once a release's canary has passed it queues a
+// re-index of every realm. Any number of workers work side by side; one that
+// dies loses no job.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// Options of a worker. Defaults are in parentheses.
+type Options struct {
+	Name    string           // tells workers apart in their progress; required
+	Manager *client.Manager  // required
+	Store   *ledger.Ledger   // required; owned by the caller
+	Log     *slog.Logger     // (discarded)
+	Now     func() time.Time // (time.Now)
+	// Concurrency is how many pages it renders at a time (2).
+	Concurrency int
+	// Rate bounds the pages rendered of one realm in a second, by this worker
+	// (20). A realm's own Crawl-delay may make it less.
+	Rate float64
+	// Every is how long after a realm's last run a routine one begins (0: never).
+	Every time.Duration
+	// MaxAge is how old a snapshot of the release may be to save a render (10 min).
+	MaxAge     time.Duration
+	Routes     []string // paths of every realm that are indexed first, beside "/"
+	QueryAllow []string // query parameters that are part of a page's identity
+	// RenderBudget bounds one render (60 s).
+	RenderBudget time.Duration
+	// Poll is the time between looks at the rollout (1 s).
+	Poll time.Duration
+}
+
+func (o *Options) complete() error {
+	if o.Store == nil {
+		return fault.New(fault.Usage, "worker: no store; give the fleet's with --nats")
+	}
+	if o.Manager == nil {
+		return fault.New(fault.Usage, "worker: no manager; give its URL with --manager-url")
+	}
+	for _, route := range o.Routes {
+		if !strings.HasPrefix(route, "/") {
+			return fault.New(fault.Usage, "worker: --route %q is no path such as /products", route)
+		}
+	}
+	if o.Rate < 0 || o.Every < 0 || o.MaxAge < 0 || o.Concurrency < 0 {
+		return fault.New(fault.Usage, "worker: a setting is negative")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Concurrency == 0 {
+		o.Concurrency = 2
+	}
+	if o.Rate == 0 {
+		o.Rate = 20
+	}
+	for _, d := range []struct {
+		value     *time.Duration
+		otherwise time.Duration
+	}{{&o.MaxAge, 10 * time.Minute}, {&o.RenderBudget, wire.DefaultBudget}, {&o.Poll, time.Second}} {
+		if *d.value <= 0 {
+			*d.value = d.otherwise
+		}
+	}
+	return nil
+}
+
+// Worker is a worker; Run makes it work.
+type Worker struct {
+	o       Options
+	log     *slog.Logger
+	current atomic.Pointer[words.Release] // whose canary has passed; nil: none, do nothing
+	changed chan struct{}                 // holds one element after current has changed
+	jobs    chan *ledger.QueuedJob
+	sites   *sites
+	tally   *tally
+}
+
+// New checks the options; it starts nothing.
+func New(o Options) (*Worker, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	return &Worker{
+		o: o, log: o.Log.With("role", "worker"),
+		changed: make(chan struct{}, 1), jobs: make(chan *ledger.QueuedJob),
+		sites: newSites(o.Rate), tally: newTally(),
+	}, nil
+}
+
+// Run works until ctx ends, gives back what it has not done, and returns after
+// every goroutine has.
+func (w *Worker) Run(ctx context.Context) error {
+	var owned sync.WaitGroup
+	owned.Go(func() { w.watch(ctx) })
+	owned.Go(func() { w.dispatch(ctx) })
+	owned.Go(func() { w.tell(ctx) })
+	for range w.o.Concurrency {
+		owned.Go(func() { w.lane(ctx) })
+	}
+	owned.Wait()
+	w.flush(context.WithoutCancel(ctx))
+	return nil
+}
+
+// pause waits for d, and reports whether ctx lasted.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// oneLine makes what a page or a peer says fit for a log and a terminal.
+func oneLine(format string, args ...any) string {
+	text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
+	return strings.ToValidUTF8(text[:min(len(text), 500)], "")
+}
