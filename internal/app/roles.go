@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"github.com/rewarm/rewarm/internal/prerender"
 	"github.com/rewarm/rewarm/internal/realm"
 	"github.com/rewarm/rewarm/internal/web"
+	"github.com/rewarm/rewarm/internal/worker"
 )
 
 // Fleet is what all roles of one fleet share.
@@ -192,4 +194,30 @@ func newRealm(fleet Fleet, o RealmOptions, store realm.Store, teardown *stack) (
 		options.Manager = client.NewManager(o.ManagerURL, fleet.secret())
 	}
 	return realm.New(options)
+}
+
+// RunWorker runs a worker until ctx ends. It needs the fleet's store.
+func RunWorker(ctx context.Context, fleet Fleet, managerURL string, o worker.Options) (err error) {
+	if len(fleet.NATS) == 0 {
+		return fault.New(fault.Usage, "worker: no store; give the fleet's with --nats, for example nats://127.0.0.1:4223 (the manager's --nats-listen)")
+	}
+	var teardown stack
+	defer func() { err = errors.Join(err, teardown.unwind()) }()
+	store, err := openStore(ctx, bus.Options{URLs: fleet.NATS, Secret: fleet.secret(), Log: fleet.Log, Name: "worker"}, fleet.Replicas, &teardown)
+	if err != nil {
+		return err
+	}
+	w, err := newWorker(fleet, managerURL, o, store)
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx)
+}
+
+func newWorker(fleet Fleet, managerURL string, o worker.Options, store *ledger.Ledger) (*worker.Worker, error) {
+	o.Manager, o.Store, o.Log = client.NewManager(managerURL, fleet.secret()), store, fleet.Log
+	if o.Name == "" {
+		o.Name = rand.Text() // one that starts again counts anew
+	}
+	return worker.New(o)
 }

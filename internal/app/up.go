@@ -12,6 +12,7 @@ import (
 	"github.com/rewarm/rewarm/internal/pool"
 	"github.com/rewarm/rewarm/internal/prerender"
 	"github.com/rewarm/rewarm/internal/realm"
+	"github.com/rewarm/rewarm/internal/worker"
 )
 
 // UpOptions are those of a whole fleet in one process.
@@ -32,16 +33,19 @@ type UpOptions struct {
 	QueryAllow    []string
 	Answers       Answers
 	Proxy         []realm.ProxyRule
+	Worker        *worker.Options   // nil: no worker, pages are rendered when visitors ask
 	Prerender     prerender.Options // times and bounds; the rest is filled in
 }
 
-// Up is a fleet of one process: store, manager, realm server, prerender server.
+// Up is a fleet of one process: store, manager, realm server, prerender server,
+// and a worker.
 type Up struct {
 	teardown  stack
 	realm     *realm.Server
 	manager   *manager.Manager
 	prerender *prerender.Server
-	watch     *watcher // nil: off
+	watch     *watcher       // nil: off
+	worker    *worker.Worker // nil: off
 }
 
 // drainMin is how long `up` answers 410 before it stops: its callers are on
@@ -81,6 +85,11 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Worker != nil {
+		if up.worker, err = newWorker(fleet, managerURL, *o.Worker, store); err != nil {
+			return nil, err
+		}
+	}
 	if o.Watch && o.Host != "" {
 		up.watch = &watcher{dir: o.Host, changed: up.redeploy, log: fleet.Log}
 	}
@@ -100,6 +109,9 @@ func (u *Up) redeploy(ctx context.Context) error {
 // manager they call, the store last.
 func (u *Up) Run(ctx context.Context) error {
 	roles := []Role{u.prerender, u.realm, u.manager}
+	if u.worker != nil {
+		roles = append([]Role{u.worker}, roles...)
+	}
 	if u.watch != nil {
 		roles = append([]Role{u.watch}, roles...)
 	}

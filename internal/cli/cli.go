@@ -32,8 +32,10 @@ type root struct {
 	Realm     realmCommand     `cmd:"" name:"realm-server" help:"Run a realm server: the origin that serves the application's shell with prerendered pages in it."`
 	Manager   managerCommand   `cmd:"" name:"prerender-manager" help:"Run a prerender manager: releases, registry, routing, rollout."`
 	Prerender prerenderCommand `cmd:"" name:"prerender-server" help:"Run a prerender server: one Chrome with a pool of warm pages."`
+	Worker    workerCommand    `cmd:"" help:"Run a worker: it renders pages before anybody asks for them, after each deploy."`
 	Render    renderCommand    `cmd:"" help:"Render one URL."`
 	Check     checkCommand     `cmd:"" help:"Check pages as a visitor gets them: does the application take over without a break?"`
+	Index     indexCommand     `cmd:"" help:"Render a realm's pages again, see how far that is, or remove stored pages."`
 	Rollout   rolloutCommand   `cmd:"" help:"Watch and steer the move of the fleet to a release."`
 	Release   releaseCommand   `cmd:"" help:"List releases, or report one."`
 	Doctor    doctorCommand    `cmd:"" help:"Check Chrome, sandbox, ports and directories: each line ok, or why not and what to do."`

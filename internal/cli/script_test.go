@@ -18,6 +18,7 @@ import (
 	"github.com/rewarm/rewarm/examples"
 	"github.com/rewarm/rewarm/internal/app"
 	"github.com/rewarm/rewarm/internal/cli"
+	"github.com/rewarm/rewarm/internal/worker"
 )
 
 func TestMain(m *testing.M) {
@@ -46,7 +47,8 @@ func TestScriptsOfAFleet(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	fleet, err := app.NewUp(ctx, app.Fleet{Replicas: 1, DataDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}, app.UpOptions{
-		Host: host, RealmAddr: "127.0.0.1:0", ManagerAddr: "127.0.0.1:0", PrerenderAddr: "127.0.0.1:0", Pages: 1,
+		Host: host, RealmAddr: "127.0.0.1:0", ManagerAddr: "127.0.0.1:0", PrerenderAddr: "127.0.0.1:0", Pages: 2,
+		Worker: &worker.Options{},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -24,9 +24,11 @@ type upCommand struct {
 	NoWatch       bool          `help:"Do not take a new release when the host changes, only on POST /_post-deployment."`
 	MaxAge        time.Duration `help:"How long a stored page is fresh." default:"10m"`
 	Query         []string      `name:"query" help:"Query parameters that make another page." placeholder:"NAME"`
+	Concurrency   int           `help:"Pages that the worker renders at a time, before anybody asks for them; 0: none, they are rendered when visitors ask." default:"1"`
 	Proxy         []string      `help:"Send requests below a prefix to another server." placeholder:"/api=URL"`
 
 	answerFlags
+	workerFlags
 	dataFlags
 	secretFlags
 	storeFlags
@@ -34,7 +36,7 @@ type upCommand struct {
 
 // Help is shown by rewarm up --help.
 func (upCommand) Help() string {
-	return `Runs realm server, prerender manager and prerender server, with the store embedded, until interrupted.
+	return `Runs realm server, prerender manager, prerender server and worker, with the store embedded, until interrupted.
 
 Try it:
   rewarm up
@@ -71,6 +73,10 @@ func (c *upCommand) Run(r *run) error {
 		Host: dir, HostURL: hostURL, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
 		AllowOrigins: c.AllowOrigin, Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
 		Prerender: prerender.Options{DrainMin: time.Millisecond},
+	}
+	if c.Concurrency > 0 {
+		options := c.options(c.Concurrency, c.Query, c.MaxAge)
+		o.Worker = &options
 	}
 	if o.Host == "" && o.HostURL == "" {
 		if o.Example, err = examples.Vanilla("v1"); err != nil {

@@ -80,7 +80,7 @@ func TestW10_WithoutTheSecretNothingChanges(t *testing.T) {
 		{"DELETE", "/prerender-servers/affinities/a?url=x", ""},
 		{"POST", "/prerender-maintenance/reset", ""},
 		{"POST", "/host-shell", attrs(map[string]any{"hash": "evil"})},
-		{"GET", "/host-shell", ""}, {"GET", "/rollout", ""}, {"POST", "/rollout/pause", ""}, {"GET", "/events", ""},
+		{"GET", "/host-shell", ""}, {"GET", "/rollout", ""}, {"POST", "/index", "{}"}, {"GET", "/index?realm=http://r", ""}, {"DELETE", "/index?realm=http://r&all=true", ""}, {"POST", "/rollout/pause", ""}, {"GET", "/events", ""},
 		{"POST", "/prerender-visit", visitBody()}, {"POST", "/prerender-module", visitBody()},
 		{"POST", "/prerender-screenshot", visitBody()}, {"POST", "/run-command", visitBody()}, {"POST", "/release-batch", visitBody()},
 	} {

@@ -30,6 +30,10 @@ func (m *Manager) routes() http.Handler {
 	protected("POST /rollout/{action}", m.steer)
 	protected("GET /events", m.events)
 
+	protected("POST /index", m.queueIndex)
+	protected("GET /index", m.showIndex)
+	protected("DELETE /index", m.purgeIndex)
+
 	for _, path := range []string{routeVisit, routeModule, routeScreenshot, routeCommand, routeTakeover} {
 		protected("POST "+path, m.proxy(path))
 	}

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"text/tabwriter"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/wire"
+)
+
+type indexCommand struct {
+	Queue  indexQueue  `cmd:"" default:"withargs" help:"Render a realm's pages again, all of them or those named; with --wait, follow it."`
+	Status indexStatus `cmd:"" help:"Show how far the last indexing is, and which pages were given up."`
+	Purge  indexPurge  `cmd:"" help:"Remove stored pages, of every release; --dry-run only names them."`
+}
+
+// Help is shown by rewarm index --help.
+func (indexCommand) Help() string {
+	return `A deploy indexes every realm by itself; this is for the days when the content has changed and the application has not.
+
+  rewarm index --realm-url http://127.0.0.1:4201 --wait            all pages, with a progress bar
+  rewarm index --realm-url http://127.0.0.1:4201 http://127.0.0.1:4201/products
+  rewarm index status --realm-url http://127.0.0.1:4201
+  rewarm index purge --realm-url http://127.0.0.1:4201 --prefix http://127.0.0.1:4201/products --dry-run`
+}
+
+// realmFlags say which realm a command is about.
+type realmFlags struct {
+	RealmURL string `name:"realm-url" required:"" help:"Base URL of the realm." placeholder:"URL"`
+	managerFlags
+}
+
+type indexQueue struct {
+	realmFlags
+	URLs    []string      `arg:"" optional:"" name:"url" help:"Pages to render again; default: all of the realm."`
+	Wait    bool          `help:"End when nothing of the realm is left to do: 0, or 1 when pages were given up or the time is up."`
+	Timeout time.Duration `help:"The longest to wait." default:"1h"`
+}
+
+func (c *indexQueue) Run(r *run) error {
+	manager := c.client()
+	status, err := manager.Index(r.ctx, wire.IndexRequest{Realm: c.RealmURL, URLs: c.URLs})
+	if err != nil {
+		return err
+	}
+	if !c.Wait {
+		printIndex(r.streams.Out, status)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, c.Timeout)
+	defer cancel()
+	status, err = c.follow(ctx, manager, status, r.streams.Err)
+	switch {
+	case r.ctx.Err() != nil:
+		return r.ctx.Err()
+	case err != nil:
+		return fault.Wrap(fault.Internal, err, "not done after %s: %d pages are pending; is a worker running? (rewarm worker --help)", c.Timeout, status.Pending)
+	}
+	printIndex(r.streams.Out, status)
+	if len(status.Failures) > 0 {
+		return fault.New(fault.Internal, "%d pages were given up", max(status.Failed, len(status.Failures)))
+	}
+	return nil
+}
+
+// follow shows a bar on a terminal until nothing is pending.
+func (c *indexQueue) follow(ctx context.Context, manager *client.Manager, status wire.IndexStatus, w io.Writer) (wire.IndexStatus, error) {
+	bars := mpb.NewWithContext(ctx, mpb.WithOutput(w), mpb.WithWidth(40))
+	failed := 0
+	bar := bars.AddBar(0,
+		mpb.PrependDecorators(decor.CountersNoUnit("%d of %d pages ")),
+		mpb.AppendDecorators(
+			decor.AverageSpeed(0, "%.1f a second, "), decor.AverageETA(decor.ET_STYLE_GO), decor.Name(" left"),
+			decor.Any(func(decor.Statistics) string {
+				if failed == 0 {
+					return ""
+				}
+				return fmt.Sprintf(", %d given up", failed)
+			})))
+	defer bars.Wait()
+	defer bar.Abort(false)
+	for {
+		done := status.Stored + status.Skipped + status.Failed
+		failed = status.Failed
+		bar.SetTotal(int64(done+status.Pending), false)
+		bar.SetCurrent(int64(done))
+		if status.Pending == 0 {
+			bar.SetTotal(int64(done), true)
+			return c.last(ctx, manager, status)
+		}
+		select {
+		case <-ctx.Done():
+			return status, ctx.Err()
+		case <-time.After(pollEvery):
+		}
+		if next, err := manager.IndexStatus(ctx, c.RealmURL); err == nil {
+			status = next
+		} else if ctx.Err() == nil {
+			fmt.Fprintln(bars, "manager:", err)
+		}
+	}
+}
+
+// last asks once more after the workers have told their last second.
+func (c *indexQueue) last(ctx context.Context, manager *client.Manager, status wire.IndexStatus) (wire.IndexStatus, error) {
+	select {
+	case <-ctx.Done():
+		return status, nil
+	case <-time.After(toldWithin):
+	}
+	if final, err := manager.IndexStatus(ctx, c.RealmURL); err == nil {
+		status = final
+	}
+	return status, nil
+}
+
+// toldWithin is when the workers have told what they did.
+const toldWithin = 1500 * time.Millisecond
+
+type indexStatus struct{ realmFlags }
+
+func (c *indexStatus) Run(r *run) error {
+	status, err := c.client().IndexStatus(r.ctx, c.RealmURL)
+	if err != nil {
+		return err
+	}
+	printIndex(r.streams.Out, status)
+	return nil
+}
+
+func printIndex(w io.Writer, status wire.IndexStatus) {
+	fmt.Fprintf(w, "Realm    %s\n", status.Realm)
+	if run := status.Run; run != nil {
+		fmt.Fprintf(w, "Run      %d (%s), release %d %s, since %s\n", run.ID, run.Class, run.Sequence, run.Token, run.StartedAt.Format(time.RFC3339))
+	}
+	fmt.Fprintf(w, "Pages    %d stored, %d fresh or forbidden, %d given up, %d pending\n", status.Stored, status.Skipped, status.Failed, status.Pending)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer table.Flush()
+	if len(status.Failures) > 0 {
+		fmt.Fprintln(table, "\nGIVEN UP\tRENDERS\tREASON")
+	}
+	for _, f := range status.Failures {
+		fmt.Fprintf(table, "%s\t%d\t%s\n", f.URL, f.Renders, f.Reason)
+	}
+}
+
+type indexPurge struct {
+	realmFlags
+	URL    string `help:"Remove one page." xor:"what" required:"" placeholder:"URL"`
+	Prefix string `help:"Remove the pages whose URL begins so." xor:"what" required:"" placeholder:"URL"`
+	All    bool   `help:"Remove all pages of the realm." xor:"what" required:""`
+	DryRun bool   `help:"Name the pages; remove none."`
+}
+
+func (c *indexPurge) Run(r *run) error {
+	query := url.Values{"realm": {c.RealmURL}}
+	switch {
+	case c.URL != "":
+		query.Set("url", c.URL)
+	case c.Prefix != "":
+		query.Set("prefix", c.Prefix)
+	default:
+		query.Set("all", "true")
+	}
+	verb := "removed"
+	if c.DryRun {
+		query.Set("dryRun", "true")
+		verb = "would be removed"
+	}
+	purged, err := c.client().Purge(r.ctx, query)
+	if err != nil {
+		return err
+	}
+	for _, page := range purged.URLs {
+		fmt.Fprintln(r.streams.Out, page)
+	}
+	if more := purged.Pages - len(purged.URLs); more > 0 {
+		fmt.Fprintf(r.streams.Out, "... and %d more\n", more)
+	}
+	fmt.Fprintf(r.streams.Out, "%d pages %s (%d snapshots of all releases)\n", purged.Pages, verb, purged.Snapshots)
+	return nil
+}
