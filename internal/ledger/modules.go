@@ -183,3 +183,50 @@ func (w *InvalidationWatch) Next(ctx context.Context) (i Invalidation, known boo
 
 // Stop ends the watch.
 func (w *InvalidationWatch) Stop() { stop(w.watcher) }
+
+// maxDependents bounds how many modules one invalidation may be about.
+const maxDependents = 10_000
+
+// InvalidateModule invalidates a module, and all that are made of it directly or
+// not, as far as what is stored under a token says so. It returns what it
+// told, also when it fails halfway; done again it does the rest.
+func (l *Ledger) InvalidateModule(ctx context.Context, realm string, token words.Token, url string) (told []Invalidation, err error) {
+	tell := func(url string) error {
+		i := Invalidation{Realm: realm, Module: url}
+		if i.Generation, err = l.Invalidate(ctx, i); err == nil {
+			told = append(told, i)
+		}
+		return err
+	}
+	// First: whatever is stored after it knows of it.
+	if err := tell(url); err != nil {
+		return told, err
+	}
+	dependents := map[string][]string{} // by dependency
+	err = l.scan(ctx, "list modules", l.modules, realmID(realm)+"."+tokenKey(token)+".*", func(entry jetstream.KeyValueEntry) {
+		var m moduleMeta
+		head, _, _ := bytes.Cut(entry.Value(), []byte{'\n'})
+		if json.Unmarshal(head, &m) == nil {
+			for _, dep := range m.Deps {
+				dependents[dep] = append(dependents[dep], m.URL)
+			}
+		}
+	})
+	if err != nil {
+		return told, err
+	}
+	known := map[string]bool{url: true}
+	for next := []string{url}; len(next) > 0 && len(known) < maxDependents; next = next[1:] {
+		for _, dependent := range dependents[next[0]] {
+			if known[dependent] {
+				continue
+			}
+			known[dependent] = true
+			next = append(next, dependent)
+			if err := tell(dependent); err != nil {
+				return told, err
+			}
+		}
+	}
+	return told, nil
+}

@@ -80,6 +80,7 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 	s.demands.forget()
 	if o.previous != r.token {
 		s.renders.forget()
+		s.modules.start()
 	}
 	s.metrics.releases.WithLabelValues("accepted").Inc()
 	level := slog.LevelInfo

@@ -66,6 +66,17 @@ func (c *cache[K, V]) drop(key K) {
 	c.remove(c.byKey[key])
 }
 
+// dropAll drops what has a key that is gone.
+func (c *cache[K, V]) dropAll(gone func(key K) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, element := range c.byKey {
+		if gone(key) {
+			c.remove(element)
+		}
+	}
+}
+
 // remove needs the lock.
 func (c *cache[K, V]) remove(element *list.Element) {
 	if element == nil {

@@ -442,8 +442,9 @@ func TestReadySaysWhetherTheStoreAnswers(t *testing.T) {
 	o.Store = openStore(t)
 	s, _ := start(t, o)
 	contains(t, get(t, s, "/readyz").body, `"store":"answers"`)
+	store := o.Store
 	o = options(t)
-	o.Store = deaf{o.Store}
+	o.Store = deaf{store}
 	s, _ = start(t, o)
 	contains(t, get(t, s, "/readyz").body, `"store":"away`, `"ready":true`)
 }

@@ -123,6 +123,7 @@ func (s *Server) load(ctx context.Context, current *release, key pageKey) *page 
 	// Others wait for the same: who came first may go.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)
 	defer cancel()
+	purges := s.invalidated.purged()
 	snapshot, found, err := s.o.Store.Snapshot(ctx, s.realmURL, current.token, key.url)
 	switch {
 	case err != nil:
@@ -139,7 +140,9 @@ func (s *Server) load(ctx context.Context, current *release, key pageKey) *page 
 	if err != nil {
 		s.o.Log.Warn("snapshot not composed; the bare shell is served", "url", key.url, "token", current.token, "error", err)
 	}
-	s.pages.put(key, p, entryBytes+len(key.url)+p.body.size())
+	if s.invalidated.purged() == purges { // else it may be what was purged
+		s.pages.put(key, p, entryBytes+len(key.url)+p.body.size())
+	}
 	return p
 }
 

@@ -35,6 +35,17 @@ type fleet struct {
 	down    bool
 	visited func(visit wire.VisitRequest, call client.Call) (client.VisitAnswer, error)
 	reports chan wire.Report
+	// module renders what it says; nil: nothing is expected to.
+	module  func(ctx context.Context, visit wire.VisitRequest, call client.Call) (client.ModuleAnswer, error)
+	modules int
+}
+
+func (f *fleet) Module(ctx context.Context, visit wire.VisitRequest, call client.Call) (client.ModuleAnswer, error) {
+	f.mu.Lock()
+	f.modules++
+	render := f.module
+	f.mu.Unlock()
+	return render(ctx, visit, call)
 }
 
 func newFleet() *fleet { return &fleet{reports: make(chan wire.Report, 64)} }

@@ -16,6 +16,7 @@ type metrics struct {
 	renders  *prometheus.CounterVec // background renders, by what came of them
 	releases *prometheus.CounterVec
 	reports  *prometheus.CounterVec
+	modules  *prometheus.CounterVec // answers of the modules cache
 	// mismatched counts snapshots that were of another release than the one
 	// served, and so not served. Invariant 1: stays 0.
 	mismatched prometheus.Counter
@@ -30,6 +31,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		renders:    vector("rewarm_realm_renders_total", "Background renders asked for, by outcome.", "outcome"),
 		releases:   vector("rewarm_realm_releases_total", "Releases read from the host, by outcome.", "outcome"),
 		reports:    vector("rewarm_realm_reports_total", "Reports to the manager, by outcome.", "outcome"),
+		modules:    vector("rewarm_realm_modules_total", "Modules asked for, by what the cache had.", "cache"),
 		mismatched: prometheus.NewCounter(prometheus.CounterOpts{Name: "rewarm_realm_mismatched_snapshots_total", Help: "Snapshots of another release than the one served; must stay 0."}),
 	}
 	for i, c := range m.all() {
@@ -44,7 +46,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.pages, m.renders, m.releases, m.reports, m.mismatched}
+	return []prometheus.Collector{m.pages, m.renders, m.releases, m.reports, m.modules, m.mismatched}
 }
 
 // unregister makes room for the next server of this process.

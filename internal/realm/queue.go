@@ -5,11 +5,15 @@ import (
 	"crypto/sha256"
 	"sync"
 	"time"
+
+	"github.com/rewarm/rewarm/internal/index"
+	"github.com/rewarm/rewarm/internal/words"
 )
 
 // renderQueue holds what is to be rendered in the background.
 type renderQueue struct {
 	jobs chan *job
+	left chan index.Job // for the workers
 
 	mu   sync.Mutex
 	busy map[string]*job   // by URL, queued or being rendered
@@ -28,7 +32,7 @@ type job struct {
 }
 
 func newRenderQueue() *renderQueue {
-	return &renderQueue{jobs: make(chan *job, maxQueued), busy: map[string]*job{}, hold: map[string]*job{}, keys: map[[16]byte]bool{}}
+	return &renderQueue{jobs: make(chan *job, maxQueued), left: make(chan index.Job, maxLeft), busy: map[string]*job{}, hold: map[string]*job{}, keys: map[[16]byte]bool{}}
 }
 
 // forget starts a release: its keys are counted anew.
@@ -55,13 +59,14 @@ func (q *renderQueue) add(url string, now time.Time) (j *job, why string) {
 	if !q.keys[key] && len(q.keys) >= maxKeys {
 		return nil, "too_many_keys"
 	}
+	q.keys[key] = true
 	j = &job{url: url, done: make(chan struct{})}
 	select {
 	case q.jobs <- j:
 	default:
-		return nil, "queue_full"
+		return nil, queueFull
 	}
-	q.busy[url], q.keys[key] = j, true
+	q.busy[url] = j
 	delete(q.hold, url)
 	return j, ""
 }
@@ -89,6 +94,9 @@ func (q *renderQueue) done(j *job, o rendered, now time.Time) {
 // the job to wait for, if there is one.
 func (s *Server) wantRender(url string) *job {
 	j, why := s.renders.add(url, s.o.Now())
+	if why == queueFull {
+		s.leave(url, s.Token())
+	}
 	if why != "" {
 		s.metrics.renders.WithLabelValues(why).Inc()
 	}
@@ -127,6 +135,32 @@ func (s *Server) await(ctx context.Context, current *release, key pageKey, j *jo
 		case <-again.C:
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// queueFull is why a page is left to the workers.
+const queueFull = "queue_full"
+
+// leave leaves a page to the workers, if there is room: it is a hint, and the
+// next visitor asks again.
+func (s *Server) leave(url string, token words.Token) {
+	select {
+	case s.renders.left <- index.Job{Class: index.Miss, Realm: s.realmURL, URL: url, Token: token, QueuedAt: s.o.Now()}:
+	default:
+	}
+}
+
+// leaveLoop queues what is left to the workers, until ctx ends.
+func (s *Server) leaveLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case job := <-s.renders.left:
+			if _, err := s.o.Store.QueueJobs(ctx, job); err != nil {
+				s.o.Log.Warn("page not queued for the workers", "url", job.URL, "error", err)
+			}
 		}
 	}
 }

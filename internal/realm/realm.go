@@ -25,6 +25,8 @@ import (
 	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/coding"
 	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/index"
+	"github.com/rewarm/rewarm/internal/ledger"
 	"github.com/rewarm/rewarm/internal/web"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
@@ -39,12 +41,24 @@ type Store interface {
 	Unclaim(ctx context.Context, key string) error
 	// Ping asks for a sign of life.
 	Ping(ctx context.Context) error
+	// QueueJobs leaves pages to the workers.
+	QueueJobs(ctx context.Context, jobs ...index.Job) (queued int, err error)
+	ModuleStore
+}
+
+// ModuleStore keeps module results, and tells what is no longer true.
+type ModuleStore interface {
+	Module(ctx context.Context, realm string, token words.Token, url string) (m words.Module, revision uint64, found bool, err error)
+	PutModule(ctx context.Context, m words.Module, revision uint64) error
+	InvalidateModule(ctx context.Context, realm string, token words.Token, url string) ([]ledger.Invalidation, error)
+	WatchInvalidations(ctx context.Context, realm string) (*ledger.InvalidationWatch, error)
 }
 
 // Manager is the way to the fleet; [*client.Manager] is one.
 type Manager interface {
 	Report(ctx context.Context, report wire.Report) error
 	Visit(ctx context.Context, visit wire.VisitRequest, call client.Call) (client.VisitAnswer, error)
+	Module(ctx context.Context, visit wire.VisitRequest, call client.Call) (client.ModuleAnswer, error)
 }
 
 // ProxyRule sends requests below Prefix to another server, the path unchanged.
@@ -170,11 +184,14 @@ type Server struct {
 	encoder   *coding.Encoder
 	encoding  chan struct{} // holds an element for each body being encoded
 	renders   *renderQueue
-	waiting   chan struct{} // holds an element for each visitor who waits for a render
-	metrics   *metrics
-	told      map[string]*telling // by state
-	handler   http.Handler
-	hostNote  atomic.Pointer[string] // why the host is not what is served; nil when it is
+	// invalidated is what pages and modules are held against.
+	invalidated *invalidated
+	modules     *modules
+	waiting     chan struct{} // holds an element for each visitor who waits for a render
+	metrics     *metrics
+	told        map[string]*telling // by state
+	handler     http.Handler
+	hostNote    atomic.Pointer[string] // why the host is not what is served; nil when it is
 }
 
 // New binds the listener, and accepts the host's release or, when the host is
@@ -187,15 +204,17 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		o:         o,
-		accepting: make(chan struct{}, 1),
-		demands:   newDemands(),
-		reports:   make(chan hookReport, 1),
-		pages:     newCache[pageKey, *page](maxPageBytes),
-		encodings: newCache[encodedKey, *body](maxEncodedBytes),
-		renders:   newRenderQueue(),
-		encoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		waiting:   make(chan struct{}, maxWaiting),
+		o:           o,
+		accepting:   make(chan struct{}, 1),
+		demands:     newDemands(),
+		reports:     make(chan hookReport, 1),
+		pages:       newCache[pageKey, *page](maxPageBytes),
+		encodings:   newCache[encodedKey, *body](maxEncodedBytes),
+		renders:     newRenderQueue(),
+		modules:     newModules(),
+		invalidated: newInvalidated(),
+		encoding:    make(chan struct{}, runtime.GOMAXPROCS(0)),
+		waiting:     make(chan struct{}, maxWaiting),
 	}
 	if s.encoder, err = coding.NewEncoder(); err != nil {
 		return nil, fmt.Errorf("realm server: %w", err)
@@ -326,7 +345,14 @@ func (s *Server) Run(ctx context.Context) error {
 			for range renderWorkers {
 				owned.Go(func() { s.renderLoop(inner) })
 			}
+			for range moduleWorkers {
+				owned.Go(func() { s.moduleLoop(inner) })
+			}
+			owned.Go(func() { s.leaveLoop(inner) })
 		}
+	}
+	if s.o.Store != nil {
+		owned.Go(func() { s.hearInvalidations(inner) })
 	}
 	err := web.Serve(ctx, s.listener, s.handler, s.o.DrainGrace)
 	cancel()

@@ -17,7 +17,10 @@ import (
 const (
 	renderWorkers = 2
 	maxQueued     = 100
-	maxKeys       = 10_000
+	maxLeft       = 1000 // on their way to the workers
+	// visitorPriority puts what a visitor came for before what is indexed.
+	visitorPriority = 10
+	maxKeys         = 10_000
 	// refusedHold is how long a page that the fleet refused is not asked for
 	// again; a refusal says nothing of the page, so it is short.
 	refusedHold = time.Second
@@ -60,7 +63,7 @@ func (s *Server) renderLoop(ctx context.Context) {
 func (s *Server) render(ctx context.Context, url string) rendered {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.RenderBudget, errors.New("render budget"))
 	defer cancel()
-	pin := s.releases.Load().current().token
+	pin, purges := s.releases.Load().current().token, s.invalidated.purged()
 	claim := claimKey(s.realmURL, pin, url)
 	won, err := s.o.Store.Claim(ctx, claim, s.o.RenderBudget+claimMargin)
 	if err != nil {
@@ -78,10 +81,11 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 	kind := string(words.AffinityRealm)
 	answer, err := s.o.Manager.Visit(ctx,
 		wire.VisitRequest{URL: url, Realm: s.realmURL, AffinityType: &kind, AffinityValue: &s.realmURL},
-		client.Call{Pin: pin, Budget: s.o.RenderBudget})
+		client.Call{Pin: pin, Budget: s.o.RenderBudget, Priority: visitorPriority})
 	if err != nil {
-		// Says nothing of the page: the next visitor may ask again at once.
+		// Says nothing of the page: a worker tries it again, for no visitor may come.
 		s.unclaim(ctx, claim)
+		s.leave(url, pin)
 		s.o.Log.Warn("render refused", "url", url, "token", pin, "error", err)
 		return rendered{outcome: "refused", hold: refusedHold}
 	}
@@ -94,6 +98,10 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 		// Left claimed too, and held for as long as a page would be fresh.
 		s.o.Log.Info("render not stored: the page says that it is not for everyone", "url", url, "token", answer.Token)
 		return rendered{outcome: "private", hold: s.o.MaxAge}
+	}
+	if s.invalidated.purged() != purges {
+		s.unclaim(ctx, claim)
+		return rendered{outcome: "purged_meanwhile"}
 	}
 	snapshot := words.Snapshot{
 		Realm: s.realmURL, Token: answer.Token, URL: url, RenderedAt: s.o.Now(),

@@ -48,6 +48,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if p == "/_post-deployment" {
 		return s.o.Guard.Protect(s.postDeployment)(w, r)
 	}
+	if p == "/_modules" && r.Method == http.MethodDelete {
+		return s.o.Guard.Protect(s.invalidateModule)(w, r)
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		return fault.New(fault.MethodNotAllowed, "Method not allowed")
@@ -58,6 +61,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	case "/_host-shell-hash":
 		w.Header().Set("Cache-Control", "no-store")
 		return writeBody(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte(s.Token()))
+	case "/_modules":
+		return s.serveModule(w, r)
 	case "/livez":
 		return writeBody(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
 	case "/readyz":

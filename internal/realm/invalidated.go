@@ -1,0 +1,102 @@
+package realm
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// invalidated is what this server has heard to be no longer true.
+type invalidated struct {
+	mu sync.Mutex
+	// known: all that was stored has been heard. Before that nothing that is
+	// stored may be believed.
+	known   bool
+	newest  uint64            // generation
+	modules map[string]uint64 // generation by URL
+	purges  uint64            // of pages, that were heard
+}
+
+func newInvalidated() *invalidated { return &invalidated{modules: map[string]uint64{}} }
+
+func (i *invalidated) hear(said ledger.Invalidation) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.newest = max(i.newest, said.Generation)
+	if said.Module != "" {
+		i.modules[said.Module] = max(i.modules[said.Module], said.Generation)
+	} else {
+		i.purges++
+	}
+}
+
+func (i *invalidated) setKnown(known bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.known = known
+}
+
+// now is the newest generation that was heard; known as in the struct.
+func (i *invalidated) now() (generation uint64, known bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.newest, i.known
+}
+
+// purged counts the purges of pages that were heard.
+func (i *invalidated) purged() uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.purges
+}
+
+// since reports whether a module, or anything that it was made of, was
+// invalidated after its render had begun.
+func (i *invalidated) since(m words.Module) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.modules[m.URL] > m.Generation {
+		return true
+	}
+	for _, dep := range m.Deps {
+		if i.modules[dep] > m.Generation {
+			return true
+		}
+	}
+	return false
+}
+
+// hearInvalidations follows what is invalidated until ctx ends.
+func (s *Server) hearInvalidations(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := s.hearOnce(ctx)
+		s.invalidated.setKnown(false)
+		if ctx.Err() == nil {
+			s.o.Log.Debug("invalidations are not heard", "error", err)
+		}
+		_ = wait(ctx, time.Second)
+	}
+}
+
+func (s *Server) hearOnce(ctx context.Context) error {
+	watch, err := s.o.Store.WatchInvalidations(ctx, s.realmURL)
+	if err != nil {
+		return err
+	}
+	defer watch.Stop()
+	for {
+		said, known, err := watch.Next(ctx)
+		switch {
+		case err != nil:
+			return err
+		case known:
+			s.invalidated.setKnown(true)
+		default:
+			s.invalidated.hear(said)
+			s.pages.dropAll(func(key pageKey) bool { return said.Pages.Has(key.url) })
+		}
+	}
+}
