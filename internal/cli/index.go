@@ -99,7 +99,7 @@ func (c *indexQueue) follow(ctx context.Context, manager *client.Manager, status
 		select {
 		case <-ctx.Done():
 			return status, ctx.Err()
-		case <-time.After(pollEvery):
+		case <-time.After(pollEvery + time.Duration(min(status.Pending, maxPaced))*pollPerJob):
 		}
 		if next, err := manager.IndexStatus(ctx, c.RealmURL); err == nil {
 			status = next
@@ -121,6 +121,13 @@ func (c *indexQueue) last(ctx context.Context, manager *client.Manager, status w
 	}
 	return status, nil
 }
+
+// Counting what is pending costs the store some microseconds a job: of a large
+// site it is asked less often.
+const (
+	pollPerJob = 100 * time.Microsecond
+	maxPaced   = 50_000
+)
 
 // toldWithin is when the workers have told what they did.
 const toldWithin = 1500 * time.Millisecond

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"fmt"
 	"net/url"
 	"time"
@@ -38,10 +39,35 @@ func ReadRobots(status int, body []byte) (Robots, error) {
 	}
 	data, err := robotstxt.FromStatusAndBytes(status, body)
 	if err != nil {
-		return Robots{}, fmt.Errorf("robots.txt: %w", err)
+		data, err = robotstxt.FromStatusAndBytes(status, tidy(body))
+	}
+	if err != nil {
+		return Robots{}, nil // no rules in any sense
 	}
 	group := data.FindGroup(Agent)
 	return Robots{group: group, Sitemaps: data.Sitemaps, Delay: min(max(group.CrawlDelay, 0), maxCrawlDelay)}, nil
+}
+
+// tidy leaves out what makes no sense, as crawlers do: one wrong line must
+// neither lift the other rules nor keep the realm from being indexed.
+func tidy(body []byte) []byte {
+	const anyone = "User-agent: *\n"
+	var kept bytes.Buffer
+	addressed := false
+	for line := range bytes.Lines(body) {
+		if _, err := robotstxt.FromBytes(append([]byte(anyone), line...)); err != nil {
+			continue
+		}
+		field, _, _ := bytes.Cut(bytes.ToLower(bytes.TrimSpace(line)), []byte(":"))
+		switch string(bytes.TrimSpace(field)) {
+		case "user-agent", "useragent":
+			addressed = true
+		}
+		if addressed || bytes.Equal(field, []byte("sitemap")) {
+			kept.Write(line)
+		}
+	}
+	return kept.Bytes()
 }
 
 // Allow reports whether the rules let a page be indexed.

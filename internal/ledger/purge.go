@@ -47,6 +47,10 @@ func (l *Ledger) PurgeSnapshots(ctx context.Context, realm string, s Selection) 
 	if err != nil {
 		return nil, 0, err
 	}
+	// Before: a render that began before this is not to be stored after it.
+	if _, err := l.Invalidate(ctx, Invalidation{Realm: realm}); err != nil {
+		return nil, 0, err
+	}
 	filters := []string{"*"}
 	if !s.All {
 		filters = filters[:0]
@@ -62,4 +66,11 @@ func (l *Ledger) PurgeSnapshots(ctx context.Context, realm string, s Selection) 
 	// Afterwards: a realm server that forgets first would read them once more.
 	_, err = l.Invalidate(ctx, Invalidation{Realm: realm, Pages: s})
 	return urls, snapshots, err
+}
+
+// Purges numbers the purges of a realm's pages: it is another number once one
+// has begun.
+func (l *Ledger) Purges(ctx context.Context, realm string) (uint64, error) {
+	revision, _, err := l.get(ctx, "read purges", l.invalidations, Invalidation{Realm: realm}.key(), &Invalidation{})
+	return revision, err
 }

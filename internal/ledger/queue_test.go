@@ -225,6 +225,9 @@ func TestPurgeByURLByPrefixAndAll(t *testing.T) {
 			t.Errorf("%+v: %v %d, %v", test.selection, gone, count, err)
 		}
 	}
+	if purges, err := l.Purges(t.Context(), site); err != nil || purges == 0 {
+		t.Errorf("no purge is known: %d, %v", purges, err)
+	}
 	if n, err := l.CountSnapshots(t.Context(), "http://other", "t"); err != nil || n != 1 {
 		t.Errorf("another realm's: %d, %v", n, err)
 	}

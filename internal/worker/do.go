@@ -92,9 +92,16 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	if err := site.limiter.Wait(ctx); err != nil {
 		return refused("the worker ends")
 	}
+	before, err := w.o.Store.Purges(ctx, job.Realm)
+	if err != nil {
+		return refused(oneLine("%v", err))
+	}
 	got, answer := w.render(ctx, job)
 	if got.outcome != index.Done {
 		return got
+	}
+	if now, err := w.o.Store.Purges(ctx, job.Realm); err != nil || now != before {
+		return refused("pages were purged while it was rendered")
 	}
 	// Before it is stored: a page that is there is not rendered again, and what
 	// it leads to would be lost with this worker.

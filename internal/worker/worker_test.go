@@ -22,7 +22,7 @@ import (
 
 // rig is a manager and a realm that answer what the test says, on a real store.
 type rig struct {
-	t              *testing.T
+	t              testing.TB
 	store          *ledger.Ledger
 	manager, realm *httptest.Server
 
@@ -36,7 +36,7 @@ type rig struct {
 	order   []string
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	b, err := bus.Start(t.Context(), bus.Options{DataDir: t.TempDir()})
 	if err != nil {
@@ -157,9 +157,9 @@ func (r *rig) stored(token words.Token) (paths []string) {
 
 func (r *rig) until(what string, met func() bool) {
 	r.t.Helper()
-	bound := time.NewTimer(30 * time.Second)
+	bound := time.NewTimer(time.Minute) // reached only when something is broken
 	defer bound.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !met() {
 		select {
@@ -364,6 +364,36 @@ func TestAWorkerThatEndsGivesBackWhatItHolds(t *testing.T) {
 	r.start(func(o *Options) { o.Name = "w2" })
 	r.idle(1)
 	r.equal(r.stored("t1"), append(paths, "/")...)
+}
+
+func TestF09_APageThatIsPurgedWhileItIsRenderedIsRenderedAgain(t *testing.T) {
+	r := newRig(t)
+	r.render = func(path string, n int) (int, words.Token) {
+		if path == "/" && n == 1 {
+			if _, _, err := r.store.PurgeSnapshots(context.Background(), r.realm.URL, ledger.Selection{All: true}); err != nil {
+				t.Error(err)
+			}
+		}
+		return 0, ""
+	}
+	r.start(nil)
+	r.idle(1)
+	r.equal(r.stored("t1"), "/")
+	if n := r.renders["/"]; n != 2 {
+		t.Errorf("%d renders", n)
+	}
+}
+
+// Whatever a realm's files hold, its pages are indexed.
+func TestARealmsFilesMayBeGarbage(t *testing.T) {
+	r := newRig(t)
+	r.files["/robots.txt"] = "\x00Disallow\nSitemap: ::\nSitemap: " + r.realm.URL + "/loop.xml\nCrawl-delay: nonsense"
+	r.files["/loop.xml"] = "<sitemapindex>" + strings.Repeat("<sitemap><loc>"+r.realm.URL+"/loop.xml</loc></sitemap>", 1000) + "</sitemapindex>"
+	r.files["/sitemap.xml"] = sitemapOf(r.realm.URL, "/a") + "<url><loc>\xff\xfe" + strings.Repeat("<", 10_000)
+	r.links["/"] = []string{"/%zz", "/a\x00b", "/" + strings.Repeat("x", 9000), "/b"}
+	r.start(nil)
+	r.idle(1)
+	r.equal(r.stored("t1"), "/", "/a", "/b")
 }
 
 func TestAWorkerNeedsAStoreAndAManager(t *testing.T) {
