@@ -84,6 +84,10 @@ func (r *reader) run(line string) {
 		r.until(line, "complete")
 	case strings.HasPrefix(line, "bin/rewarm check "):
 		r.output(line)
+	case strings.HasPrefix(line, "bin/rewarm index "):
+		r.until(line, " 0 given up, 0 pending")
+	case strings.HasPrefix(line, "bin/rewarm worker "):
+		r.start(line)
 	case strings.HasPrefix(line, "bin/rewarm release list"):
 		r.until(line, "SEQUENCE")
 	case line == "bin/rewarm doctor":

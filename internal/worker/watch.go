@@ -66,15 +66,15 @@ func realmsOn(releases wire.Releases, token words.Token) (realms []string) {
 // begin begins a realm's run if one is due and nobody else has begun it.
 func (w *Worker) begin(ctx context.Context, realm string, current words.Release, known map[string]index.Run) error {
 	now := w.o.Now()
-	class, due := index.Due(now, known[realm], current, w.o.Every)
-	if !due {
+	if _, due := index.Due(now, known[realm], current, w.o.Every); !due {
 		return nil
 	}
 	last, _, err := w.o.Store.Run(ctx, realm)
 	if err != nil {
 		return err
 	}
-	if class, due = index.Due(now, last, current, w.o.Every); !due {
+	class, due := index.Due(now, last, current, w.o.Every)
+	if !due {
 		known[realm] = last
 		return nil
 	}
