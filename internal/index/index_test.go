@@ -3,7 +3,6 @@ package index
 import (
 	"bytes"
 	"compress/gzip"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -229,16 +228,15 @@ func TestSitemapsOfEveryKindAreRead(t *testing.T) {
 }
 
 func TestASitemapIsBounded(t *testing.T) {
-	var many strings.Builder
-	many.WriteString("<urlset>")
-	for i := range MaxSitemapEntries + 10 {
-		fmt.Fprintf(&many, "<url><loc>http://r/%d</loc></url>", i)
-	}
+	const maxBytes, maxEntries = 10_000, 100
+	many := "<urlset>" + strings.Repeat("<url><loc>http://r/</loc></url>", maxEntries+1)
 	for name, file := range map[string]string{
-		"many":         many.String(),
-		"gzipped void": folded("<urlset>" + strings.Repeat(" ", MaxSitemapBytes+10)),
+		"many":         many,
+		"many lines":   strings.Repeat("http://r/\n", maxEntries+1),
+		"gzipped void": folded("<urlset>" + strings.Repeat(" ", maxBytes)),
+		"gzipped line": folded(strings.Repeat("x", maxBytes)),
 	} {
-		if got, err := ReadSitemap(strings.NewReader(file)); err != nil || !got.Cut || len(got.Pages) > MaxSitemapEntries {
+		if got, err := readSitemap(strings.NewReader(file), maxBytes, maxEntries); err != nil || !got.Cut || len(got.Pages) > maxEntries {
 			t.Errorf("%s: %d pages, cut %t, %v", name, len(got.Pages), got.Cut, err)
 		}
 	}

@@ -32,6 +32,10 @@ type Sitemap struct {
 // a line, each plain or gzipped. What is beyond the bounds is left out; a file
 // that breaks off gives what came before, and an error.
 func ReadSitemap(file io.Reader) (Sitemap, error) {
+	return readSitemap(file, MaxSitemapBytes, MaxSitemapEntries)
+}
+
+func readSitemap(file io.Reader, maxBytes int64, maxEntries int) (Sitemap, error) {
 	buffered := bufio.NewReader(file)
 	if magic, err := buffered.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		unfolded, err := gzip.NewReader(buffered)
@@ -40,25 +44,20 @@ func ReadSitemap(file io.Reader) (Sitemap, error) {
 		}
 		buffered = bufio.NewReader(unfolded)
 	}
-	limited := &io.LimitedReader{R: buffered, N: MaxSitemapBytes}
+	limited := &io.LimitedReader{R: buffered, N: maxBytes}
 	start, _ := buffered.Peek(512)
 	start = bytes.TrimPrefix(start, []byte("\xef\xbb\xbf"))
 	var s Sitemap
 	var err error
 	if bytes.HasPrefix(bytes.TrimSpace(start), []byte("<")) {
-		err = s.readXML(limited)
+		err = s.readXML(limited, maxEntries)
 	} else {
-		err = s.readLines(limited)
+		err = s.readLines(limited, maxEntries)
 	}
 	if limited.N <= 0 {
 		s.Cut, err = true, nil
 	}
 	return s, err
-}
-
-func (s *Sitemap) full() bool {
-	s.Cut = s.Cut || len(s.Pages)+len(s.Sitemaps) >= MaxSitemapEntries
-	return s.Cut
 }
 
 // entry is a <url> or <sitemap>; namespaces do not matter to anyone in practice.
@@ -67,7 +66,7 @@ type entry struct {
 	Priority string `xml:"priority"`
 }
 
-func (s *Sitemap) readXML(r io.Reader) error {
+func (s *Sitemap) readXML(r io.Reader, maxEntries int) error {
 	type listed struct {
 		url      string
 		priority float64
@@ -94,7 +93,7 @@ func (s *Sitemap) readXML(r io.Reader) error {
 		if !ok || start.Name.Local != "url" && start.Name.Local != "sitemap" {
 			continue
 		}
-		if len(pages)+len(s.Sitemaps) >= MaxSitemapEntries {
+		if len(pages)+len(s.Sitemaps) >= maxEntries {
 			s.Cut = true
 			return nil
 		}
@@ -117,9 +116,12 @@ func (s *Sitemap) readXML(r io.Reader) error {
 	}
 }
 
-func (s *Sitemap) readLines(r io.Reader) error {
+func (s *Sitemap) readLines(r io.Reader, maxEntries int) error {
 	lines := bufio.NewScanner(r)
-	for lines.Scan() && !s.full() {
+	for lines.Scan() {
+		if s.Cut = len(s.Pages) >= maxEntries; s.Cut {
+			return nil
+		}
 		line := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\xef\xbb\xbf"))
 		if len(line) <= MaxURL && (strings.HasPrefix(line, "http://") || strings.HasPrefix(line, "https://")) {
 			s.Pages = append(s.Pages, line)
