@@ -13,6 +13,7 @@ import (
 
 	"github.com/rewarm/rewarm/internal/index"
 	"github.com/rewarm/rewarm/internal/shell"
+	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -98,7 +99,7 @@ func (s *Server) usable(snapshot words.Snapshot) bool {
 	if snapshot.Status != words.StatusReady || status(snapshot) != http.StatusOK {
 		limit = maxUnusual
 	}
-	return s.age(snapshot) < limit && !private(snapshot.Headers)
+	return s.age(snapshot) < limit && !wire.Private(snapshot.Headers)
 }
 
 // lookup finds the page in memory, else in the store, which is asked once

@@ -94,7 +94,7 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 		s.o.Log.Warn("render not stored", "url", url, "status", answer.Result.Status, "token", answer.Token, "error", answer.Result.Error)
 		return rendered{outcome: "not_stored", hold: s.o.RenderBudget}
 	}
-	if private(answer.Result.Headers) {
+	if wire.Private(answer.Result.Headers) {
 		// Left claimed too, and held for as long as a page would be fresh.
 		s.o.Log.Info("render not stored: the page says that it is not for everyone", "url", url, "token", answer.Token)
 		return rendered{outcome: "private", hold: s.o.MaxAge}

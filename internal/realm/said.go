@@ -107,20 +107,3 @@ func refused(name string) string {
 	}
 	return ""
 }
-
-// private reports whether a page says that it is not for everyone: it is then
-// not kept.
-func private(said map[string]string) bool {
-	for name, value := range said {
-		if !strings.EqualFold(strings.TrimSpace(name), "Cache-Control") {
-			continue
-		}
-		for directive := range strings.SplitSeq(strings.ToLower(value), ",") {
-			directive, _, _ = strings.Cut(directive, "=") // private="Set-Cookie"
-			if directive = strings.TrimSpace(directive); directive == "private" || directive == "no-store" {
-				return true
-			}
-		}
-	}
-	return false
-}

@@ -77,7 +77,7 @@ func TestPagesThatAreNotForEveryoneAreNotKept(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	for said, want := range map[string]bool{"private": true, `private="Set-Cookie"`: true, " NO-STORE ": true, "public, max-age=9": false, "x-private": false, "": false} {
-		if got := private(map[string]string{"Cache-Control": said}); got != want {
+		if got := wire.Private(map[string]string{"Cache-Control": said}); got != want {
 			t.Errorf("%q: %v", said, got)
 		}
 	}

@@ -100,6 +100,9 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	if got.outcome != index.Done {
 		return got
 	}
+	if wire.Private(answer.Result.Headers) {
+		return result{outcome: index.Skipped, reason: "the page says that it is not for everyone"}
+	}
 	if now, err := w.o.Store.Purges(ctx, job.Realm); err != nil || now != before {
 		return refused("pages were purged while it was rendered")
 	}

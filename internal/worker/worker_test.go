@@ -95,6 +95,9 @@ func (r *rig) serveManager(w http.ResponseWriter, request *http.Request) {
 		for _, link := range r.links[path] {
 			result.Links = append(result.Links, r.realm.URL+link)
 		}
+		if path == "/private" {
+			result.Headers = map[string]string{"Cache-Control": "private"}
+		}
 		if status == broken {
 			status, result.Status = http.StatusCreated, words.StatusError
 			result.Error = &words.PageError{Kind: words.PageErrorPage, Message: "it\nthrew"}
@@ -212,7 +215,7 @@ func TestARealmIsIndexedFromItsSitemapsItsRoutesAndItsLinks(t *testing.T) {
 	r.files["/sitemap.xml"] = "<sitemapindex><sitemap><loc>" + r.realm.URL + "/one.xml</loc></sitemap><sitemap><loc>" + r.realm.URL + "/sitemap.xml</loc></sitemap></sitemapindex>"
 	r.files["/one.xml"] = sitemapOf(r.realm.URL, "/a", "/a#x", "/secret/1") + sitemapOf("http://elsewhere.example", "/z")
 	r.files["/more.xml"] = r.realm.URL + "/b\n"
-	r.links["/"] = []string{"/a", "/linked", "/secret/2", "/file.pdf", "/_standby"}
+	r.links["/"] = []string{"/a", "/linked", "/private", "/secret/2", "/file.pdf", "/_standby"}
 	r.links["/linked"] = []string{"/", "/deeper?utm=1", "/deeper"}
 	r.start(func(o *Options) { o.Routes = []string{"/route"} })
 	r.idle(1)
@@ -224,7 +227,7 @@ func TestARealmIsIndexedFromItsSitemapsItsRoutesAndItsLinks(t *testing.T) {
 	}
 	r.until("the progress is told", func() bool {
 		p, err := r.store.Progress(t.Context(), r.realm.URL, 1)
-		return err == nil && p == ledger.Progress{Stored: 6}
+		return err == nil && p == ledger.Progress{Stored: 6, Skipped: 1}
 	})
 }
 
