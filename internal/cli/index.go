@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -74,22 +75,22 @@ func (c *indexQueue) Run(r *run) error {
 // follow shows a bar on a terminal until nothing is pending.
 func (c *indexQueue) follow(ctx context.Context, manager *client.Manager, status wire.IndexStatus, w io.Writer) (wire.IndexStatus, error) {
 	bars := mpb.NewWithContext(ctx, mpb.WithOutput(w), mpb.WithWidth(40))
-	failed := 0
+	var failed atomic.Int64 // the bar is drawn by a goroutine of its own
 	bar := bars.AddBar(0,
 		mpb.PrependDecorators(decor.CountersNoUnit("%d of %d pages ")),
 		mpb.AppendDecorators(
 			decor.AverageSpeed(0, "%.1f a second, "), decor.AverageETA(decor.ET_STYLE_GO), decor.Name(" left"),
 			decor.Any(func(decor.Statistics) string {
-				if failed == 0 {
-					return ""
+				if n := failed.Load(); n > 0 {
+					return fmt.Sprintf(", %d given up", n)
 				}
-				return fmt.Sprintf(", %d given up", failed)
+				return ""
 			})))
 	defer bars.Wait()
 	defer bar.Abort(false)
 	for {
 		done := status.Stored + status.Skipped + status.Failed
-		failed = status.Failed
+		failed.Store(int64(status.Failed))
 		bar.SetTotal(int64(done+status.Pending), false)
 		bar.SetCurrent(int64(done))
 		if status.Pending == 0 {
