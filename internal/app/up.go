@@ -33,6 +33,8 @@ type UpOptions struct {
 	QueryAllow    []string
 	Answers       Answers
 	Proxy         []realm.ProxyRule
+	CanaryURLs    []string          // checked of each release; none: nothing is
+	CanaryAllow   []string          // selectors of what may differ there
 	Worker        *worker.Options   // nil: no worker, pages are rendered when visitors ask
 	Prerender     prerender.Options // times and bounds; the rest is filled in
 }
@@ -65,7 +67,7 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	if err != nil {
 		return nil, err
 	}
-	up.manager, err = newManager(fleet, ManagerOptions{Addr: o.ManagerAddr, Settings: manager.Options{DrainMin: drainMin}}, store)
+	up.manager, err = newManager(fleet, ManagerOptions{Addr: o.ManagerAddr, Settings: manager.Options{DrainMin: drainMin, CanaryURLs: o.CanaryURLs, CanaryAllow: o.CanaryAllow}}, store)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rewarm/rewarm/internal/pool"
 	"github.com/rewarm/rewarm/internal/prerender"
 	"github.com/rewarm/rewarm/internal/realm"
+	"github.com/rewarm/rewarm/internal/wire"
 )
 
 type realmCommand struct {
@@ -83,9 +84,32 @@ func (m milliseconds) Validate() error {
 	return nil
 }
 
+// canaryFlags say what is checked of a release before the fleet follows.
+type canaryFlags struct {
+	CanaryURLs            []string `name:"canary-urls" help:"Pages whose takeover is checked on the first server of each release; a break pauses the rollout. Paths of each realm, or URLs; none checks nothing." default:"/" placeholder:"PATH"`
+	CanaryAllowDifference []string `help:"What may differ there before and after the takeover: a clock, an advertisement." placeholder:"CSS"`
+}
+
+func (c canaryFlags) canary() ([]string, error) {
+	if err := wire.CheckTakeover(wire.TakeoverRequest{AllowDifference: c.CanaryAllowDifference}); err != nil {
+		return nil, fault.Wrap(fault.Usage, err, "--canary-allow-difference")
+	}
+	if len(c.CanaryURLs) == 1 && c.CanaryURLs[0] == "none" {
+		return nil, nil
+	}
+	for _, u := range c.CanaryURLs {
+		if _, ok := wire.NormalizeURL(u); !ok && !strings.HasPrefix(u, "/") {
+			return nil, fault.New(fault.Usage, "--canary-urls %s: neither a path, like /products, nor a URL", u)
+		}
+	}
+	return c.CanaryURLs, nil
+}
+
 type managerCommand struct {
 	Addr       string `help:"Where callers, prerender servers and realm servers reach the manager." default:"127.0.0.1:4222"`
 	NATSListen string `name:"nats-listen" help:"Let roles on other machines join the embedded store, at 4223 for example." placeholder:"ADDR"`
+
+	canaryFlags
 
 	Multiplex        int          `hidden:"" default:"1" env:"PRERENDER_MULTIPLEX"`
 	HeartbeatTimeout milliseconds `hidden:"" default:"30000" env:"PRERENDER_HEARTBEAT_TIMEOUT_MS"`
@@ -105,7 +129,13 @@ func (c *managerCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
+	canary, err := c.canary()
+	if err != nil {
+		return err
+	}
 	return app.RunManager(r.ctx, fleet, app.ManagerOptions{Addr: c.Addr, NATSListen: c.NATSListen, Settings: manager.Options{
+		CanaryURLs:           canary,
+		CanaryAllow:          c.CanaryAllowDifference,
 		MultiplexPerAffinity: c.Multiplex, HeartbeatTimeout: c.HeartbeatTimeout.duration(), SweepInterval: c.SweepInterval.duration(),
 		DiscoveryWait: c.DiscoveryWait.duration(), DiscoveryPoll: c.DiscoveryPoll.duration(),
 		ServerTimeout: c.ServerTimeout.duration(), DrainGrace: c.ShutdownGrace.duration(),

@@ -24,14 +24,16 @@ type managerFlags struct {
 func (m managerFlags) client() *client.Manager { return client.NewManager(m.ManagerURL, m.Secret) }
 
 type rolloutCommand struct {
-	Status rolloutStatus `cmd:"" help:"Show how far the fleet is on the current release; with --wait, until it is there."`
-	Pause  rolloutPause  `cmd:"" help:"Let no further server begin to move its pages."`
-	Resume rolloutResume `cmd:"" help:"Go on after a pause."`
+	Status  rolloutStatus  `cmd:"" help:"Show how far the fleet is on the current release; with --wait, until it is there."`
+	Pause   rolloutPause   `cmd:"" help:"Let no further server begin to move its pages."`
+	Resume  rolloutResume  `cmd:"" help:"Go on after a pause, though the canary broke."`
+	Undo    rolloutUndo    `cmd:"" help:"Make the release before the current one again."`
+	Restart rolloutRestart `cmd:"" help:"Roll the current release out again, from its canary."`
 }
 
 type rolloutStatus struct {
 	managerFlags
-	Wait       bool          `help:"End 0 when the release is current, at least one server is live, and all have only its pages; 1 when the time is up or the rollout failed."`
+	Wait       bool          `help:"End 0 when the release is current, at least one server is live, and all have only its pages; 1 when the time is up or the canary broke."`
 	Release    string        `help:"Token to wait for; default: the current one." xor:"target" placeholder:"T"`
 	Deployment string        `help:"Wait for the release that this deployment reported." xor:"target" placeholder:"ID"`
 	After      uint64        `help:"Wait for a release with a higher sequence." xor:"target" placeholder:"SEQ"`
@@ -66,6 +68,9 @@ func (c *rolloutStatus) Run(r *run) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			fmt.Fprintln(r.streams.Err, "manager:", err)
+		}
+		if rollout.Canary != nil && !rollout.Canary.Passed {
+			return fault.New(fault.Internal, "the canary broke: %s; `rewarm rollout undo` goes back, `rewarm rollout resume` goes on", rollout.Canary.Detail)
 		}
 		select {
 		case <-r.ctx.Done():
@@ -142,3 +147,11 @@ func (c *rolloutPause) Run(r *run) error { return c.client().RolloutAction(r.ctx
 type rolloutResume struct{ managerFlags }
 
 func (c *rolloutResume) Run(r *run) error { return c.client().RolloutAction(r.ctx, "resume") }
+
+type rolloutUndo struct{ managerFlags }
+
+func (c *rolloutUndo) Run(r *run) error { return c.client().RolloutAction(r.ctx, "undo") }
+
+type rolloutRestart struct{ managerFlags }
+
+func (c *rolloutRestart) Run(r *run) error { return c.client().RolloutAction(r.ctx, "restart") }

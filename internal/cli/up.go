@@ -27,6 +27,7 @@ type upCommand struct {
 	Concurrency   int           `help:"Pages that the worker renders at a time, before anybody asks for them; 0: none, they are rendered when visitors ask." default:"1"`
 	Proxy         []string      `help:"Send requests below a prefix to another server." placeholder:"/api=URL"`
 
+	canaryFlags
 	answerFlags
 	workerFlags
 	dataFlags
@@ -69,7 +70,12 @@ func (c *upCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
+	canary, err := c.canary()
+	if err != nil {
+		return err
+	}
 	o := app.UpOptions{
+		CanaryURLs: canary, CanaryAllow: c.CanaryAllowDifference,
 		Host: dir, HostURL: hostURL, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
 		AllowOrigins: c.AllowOrigin, Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
 		Prerender: prerender.Options{DrainMin: time.Millisecond},

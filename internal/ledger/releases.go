@@ -11,11 +11,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rewarm/rewarm/internal/release"
+	"github.com/rewarm/rewarm/internal/words"
 )
 
 const (
 	keyReleases = "releases"
 	keyControl  = "control"
+	keyCanary   = "canary"
 	// lookAgain is how often a watch reads though it heard nothing: a watch
 	// that was lost delays news, it never loses them.
 	lookAgain = 2 * time.Second
@@ -131,6 +133,29 @@ func (l *Ledger) Reporters(ctx context.Context) (all []release.Reporter, err err
 	})
 	slices.SortFunc(all, func(a, b release.Reporter) int { return cmp.Compare(a.Name, b.Name) })
 	return all, err
+}
+
+// Canary is what came of the newest release's takeover check.
+type Canary struct {
+	Version  int             `json:"v"`
+	Sequence uint64          `json:"sequence"` // of the release that was checked
+	Server   string          `json:"server,omitempty"`
+	Passed   bool            `json:"passed"`
+	Detail   string          `json:"detail"`           // a sentence for people
+	Checks   []words.Verdict `json:"checks,omitempty"` // the evidence
+	At       time.Time       `json:"at"`
+}
+
+// Canary reads it; the zero Canary when none was stored.
+func (l *Ledger) Canary(ctx context.Context) (c Canary, err error) {
+	_, _, err = l.get(ctx, "read canary", l.releases, keyCanary, &c)
+	return c, err
+}
+
+// PutCanary stores it; the last write wins.
+func (l *Ledger) PutCanary(ctx context.Context, c Canary) error {
+	c.Version = version
+	return l.put(ctx, "store canary", l.releases, keyCanary, c)
 }
 
 // Control is what an operator said of the rollout.

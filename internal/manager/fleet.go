@@ -31,7 +31,9 @@ type fleet struct {
 	release words.Release
 	realms  []string
 	control ledger.Control
-	away    bool // the store does not answer
+	canary  ledger.Canary // of any release
+	checked bool          // releases are: a canary's pages are to be checked
+	away    bool          // the store does not answer
 	changed chan struct{}
 	dirty   map[string]struct{} // URLs whose record in the store is out of date
 	wake    chan struct{}
@@ -84,7 +86,7 @@ func (f *fleet) change() <-chan struct{} {
 // replan computes the rollout anew, and tells those who wait when it changed.
 // f.mu is held.
 func (f *fleet) replan(now time.Time, force bool) {
-	in := rollout.Input{Now: now, Release: f.release, Paused: f.control.Paused, StoreAway: f.away}
+	in := rollout.Input{Now: now, Release: f.release, Paused: f.control.Paused, StoreAway: f.away, Canary: f.check()}
 	for url, s := range f.servers {
 		if !s.heardFrom(now, f.timeout) {
 			continue
@@ -104,6 +106,38 @@ func (f *fleet) replan(now time.Time, force bool) {
 		f.changed = make(chan struct{})
 	}
 	f.plan = plan
+}
+
+// check is what is known of the current release's takeover check. f.mu is held.
+func (f *fleet) check() rollout.Check {
+	c := rollout.Check{Wanted: f.checked}
+	if f.canary.Sequence == f.release.Sequence {
+		if c.Passed = f.canary.Passed; !c.Passed {
+			c.Broken = f.canary.Detail
+		}
+	}
+	return c
+}
+
+// setCanary takes in what came of a check; older news is ignored.
+func (f *fleet) setCanary(now time.Time, c ledger.Canary) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !c.At.Before(f.canary.At) {
+		f.canary = c
+	}
+	f.replan(now, false)
+}
+
+// uncheckedCanary is the server that the current release is to be checked on,
+// and its realms; "" when there is nothing to check.
+func (f *fleet) uncheckedCanary() (r words.Release, server string, realms []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.checked || f.canary.Sequence == f.release.Sequence {
+		return words.Release{}, "", nil
+	}
+	return f.release, f.plan.Canary, slices.Clone(f.realms)
 }
 
 // heard takes a heartbeat in. joined tells a server that was not registered;

@@ -33,6 +33,14 @@ type Options struct {
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // when it gathers too, /metrics shows all of it
 
+	// CanaryURLs are what is checked of a release on the first server that has
+	// only its pages, before any other follows: paths of each realm, or URLs of
+	// one. Empty checks nothing.
+	CanaryURLs []string
+	// CanaryAllow are CSS selectors of what may differ there before and after the
+	// takeover.
+	CanaryAllow []string
+
 	MultiplexPerAffinity int           // servers an affinity is assigned to; default 1
 	HeartbeatTimeout     time.Duration // default 30 s
 	SweepInterval        time.Duration // default 5 s
@@ -113,6 +121,7 @@ func New(o Options) (*Manager, error) {
 		fleet:   newFleet(o.MultiplexPerAffinity, o.HeartbeatTimeout),
 		drained: make(chan struct{}),
 	}
+	m.fleet.checked = len(o.CanaryURLs) > 0
 	registered, err := newMetrics(o.Registerer, m.fleet)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "prerender-manager: cannot register metrics")
@@ -147,7 +156,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer stop()
 	m.load(working)
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){m.watchReleases, m.watchServers, m.writeServers, m.tick, m.asker.run} {
+	for _, loop := range []func(context.Context){m.watchReleases, m.watchServers, m.writeServers, m.tick, m.asker.run, m.watchCanary} {
 		loops.Go(func() { loop(working) })
 	}
 	serving, stopServing := context.WithCancel(working)

@@ -19,12 +19,16 @@ func (f *fleet) progress(now time.Time) wire.Rollout {
 	defer f.mu.Unlock()
 	f.replan(now, false)
 	view := wire.Rollout{
-		Release:    wire.RolloutRelease{Sequence: f.release.Sequence, Token: f.release.Token},
-		Phase:      wire.RolloutPhase(f.plan.Phase),
-		Detail:     f.plan.Detail,
-		StartedAt:  f.plan.StartedAt,
-		FinishedAt: f.plan.FinishedAt,
-		Servers:    make([]wire.RolloutServer, 0, len(f.plan.Servers)),
+		Release:      wire.RolloutRelease{Sequence: f.release.Sequence, Token: f.release.Token},
+		Phase:        wire.RolloutPhase(f.plan.Phase),
+		Detail:       f.plan.Detail,
+		StartedAt:    f.plan.StartedAt,
+		FinishedAt:   f.plan.FinishedAt,
+		CanaryPassed: f.plan.CanaryPassed,
+		Servers:      make([]wire.RolloutServer, 0, len(f.plan.Servers)),
+	}
+	if c := f.canary; c.Sequence == f.release.Sequence && c.Sequence > 0 {
+		view.Canary = &wire.CanaryReport{Server: c.Server, Passed: c.Passed, Detail: c.Detail, Checks: c.Checks, At: c.At}
 	}
 	for _, s := range f.plan.Servers {
 		pages := s.Pages
@@ -47,11 +51,17 @@ func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	by := web.RequestID(r.Context())
 	var err error
 	switch action {
-	case "pause", "resume":
-		err = m.setPaused(r, action == "pause", by)
+	case "pause":
+		err = m.setPaused(r, true, by)
+	case "resume":
+		if err = m.setPaused(r, false, by); err == nil {
+			err = m.overruleCanary(r)
+		}
 	case "restart":
-		m.fleet.restartRollout(time.Now())
-		err = m.setPaused(r, false, by)
+		if err = m.putCanary(r.Context(), ledger.Canary{At: time.Now()}); err == nil { // it is checked again
+			m.fleet.restartRollout(time.Now())
+			err = m.setPaused(r, false, by)
+		}
 	case "undo":
 		err = m.undo(r)
 	default:
@@ -72,6 +82,17 @@ func (m *Manager) setPaused(r *http.Request, paused bool, by string) error {
 	}
 	m.fleet.setControl(now, control)
 	return nil
+}
+
+// overruleCanary lets a release go on that the canary holds back.
+func (m *Manager) overruleCanary(r *http.Request) error {
+	verdict, broken := m.fleet.brokenCanary()
+	if !broken {
+		return nil
+	}
+	verdict.Passed, verdict.At = true, time.Now()
+	verdict.Detail = "resumed by an operator, though: " + verdict.Detail
+	return m.putCanary(r.Context(), verdict)
 }
 
 // undo makes the previous release current again, as an operator's report.

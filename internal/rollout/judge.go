@@ -59,6 +59,10 @@ func (r *Rollout) judge(in Input, servers []Server) (Phase, string) {
 	switch {
 	case t.live == 0:
 		return Waiting, "no prerender server is live"
+	case in.Canary.Broken != "":
+		return Paused, "paused by the canary: " + in.Canary.Broken + " (" + of + "); undo goes back to the release before, resume goes on with this one"
+	case t.moved == t.live && !r.canaryPassed:
+		return Canary, of + "; its pages' takeover is being checked"
 	case t.moved == t.live:
 		return Complete, of
 	case t.moving > 0 && t.failed == t.moving:

@@ -67,17 +67,30 @@ type Input struct {
 	// StoreAway holds back new waves: a manager that cannot read the store may
 	// not know the current release any more.
 	StoreAway bool
+	Canary    Check
+}
+
+// Check is what is known of the current release's takeover check, which the
+// first server on the release is asked for. The zero value asks for none.
+type Check struct {
+	Wanted bool
+	Passed bool
+	Broken string // why the release must not go on; "" while nobody says so
 }
 
 // Plan is what a moment calls for.
 type Plan struct {
 	Phase  Phase
 	Detail string // a sentence for people
-	// CanaryPassed is whether some server is known to work on the release.
+	// CanaryPassed is whether some server is known to work on the release, and
+	// its pages to survive the takeover where that is checked.
 	CanaryPassed bool
-	StartedAt    time.Time
-	FinishedAt   time.Time // zero while not complete
-	Servers      []Step    // by URL
+	// Canary is the server that the release's pages can be checked on; "" while
+	// there is none.
+	Canary     string
+	StartedAt  time.Time
+	FinishedAt time.Time // zero while not complete
+	Servers    []Step    // by URL
 }
 
 // Step is one server's part in a plan.
@@ -98,6 +111,7 @@ func (p *Plan) Permits(url string) bool {
 type Rollout struct {
 	sequence     uint64
 	permitted    map[string]bool
+	canary       string // has only pages of the release; the first that did, while it is live
 	canaryPassed bool
 	finishedAt   time.Time
 }
@@ -121,9 +135,10 @@ func (r *Rollout) Next(in Input) Plan {
 	token := in.Release.Token
 	servers := slices.SortedFunc(slices.Values(in.Servers), func(a, b Server) int { return cmp.Compare(a.URL, b.URL) })
 	r.adopt(token, servers)
-	r.advance(token, servers, in.Paused || in.StoreAway)
+	r.canaryPassed = in.Canary.Broken == "" && (r.canaryPassed || r.canary != "" && (!in.Canary.Wanted || in.Canary.Passed))
+	r.advance(token, servers, in.Paused || in.StoreAway || in.Canary.Broken != "")
 
-	plan := Plan{CanaryPassed: r.canaryPassed, StartedAt: in.Release.Since, Servers: steps(servers, r.permitted)}
+	plan := Plan{CanaryPassed: r.canaryPassed, Canary: r.canary, StartedAt: in.Release.Since, Servers: steps(servers, r.permitted)}
 	plan.Phase, plan.Detail = r.judge(in, servers)
 	if plan.Phase != Complete {
 		r.finishedAt = time.Time{}
@@ -135,11 +150,14 @@ func (r *Rollout) Next(in Input) Plan {
 }
 
 // adopt takes over what the servers' own words imply: permissions given by
-// another manager, and whether the release is known to work.
+// another manager, and who is on the release already.
 func (r *Rollout) adopt(token words.Token, servers []Server) {
+	if !slices.ContainsFunc(servers, func(s Server) bool { return s.URL == r.canary && !s.Draining }) {
+		r.canary = ""
+	}
 	for _, s := range servers {
-		if s.Moved(token) && !s.Draining {
-			r.canaryPassed = true
+		if s.Moved(token) && !s.Draining && r.canary == "" {
+			r.canary = s.URL
 		}
 		// A server without pages of another release has nothing to move: its
 		// permission costs nobody anything.
@@ -170,7 +188,10 @@ func (r *Rollout) advance(token words.Token, servers []Server, held bool) {
 		}
 	}
 	budget := Budget(live)
-	if !r.canaryPassed {
+	switch {
+	case r.canary != "" && !r.canaryPassed:
+		return // its pages are being checked
+	case !r.canaryPassed:
 		budget = 1
 	}
 	for _, s := range servers {

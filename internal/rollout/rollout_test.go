@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,57 @@ func TestW19_OneCanaryThenWavesOfAQuarter(t *testing.T) {
 	in.Now = t0.Add(time.Hour)
 	if p = r.Next(in); !p.FinishedAt.Equal(t0.Add(time.Minute)) {
 		t.Errorf("the end moved: %v", p.FinishedAt)
+	}
+}
+
+// Nobody follows the canary before the verdict on its pages, nor after one that
+// says they break, until an operator overrules it.
+func TestTheFleetWaitsForTheCanarysVerdict(t *testing.T) {
+	var r Rollout
+	servers := fleet(4, "old")
+	in := Input{Now: t0, Release: release(2, "new"), Servers: servers, Canary: Check{Wanted: true}}
+	if p := r.Next(in); p.Phase != Canary || permitted(p) != 1 || p.Canary != "" {
+		t.Fatalf("first: %+v", p)
+	}
+	servers[0].Pages = pages(2, "new")
+	if p := r.Next(in); p.Phase != Canary || permitted(p) != 1 || p.CanaryPassed || p.Canary != servers[0].URL {
+		t.Fatalf("before the verdict: %+v", p)
+	}
+	in.Canary.Broken = "/ breaks"
+	if p := r.Next(in); p.Phase != Paused || permitted(p) != 1 || p.CanaryPassed || !strings.Contains(p.Detail, "/ breaks") {
+		t.Fatalf("broken: %+v", p)
+	}
+	in.Canary = Check{Wanted: true, Passed: true}
+	if p := r.Next(in); p.Phase != Rolling || permitted(p) != 2 || !p.CanaryPassed {
+		t.Fatalf("overruled: %+v", p)
+	}
+	in.Release, in.Canary = release(3, "newer"), Check{Wanted: true}
+	if p := r.Next(in); p.Phase != Canary || p.CanaryPassed || p.Canary != "" {
+		t.Fatalf("the next release has a verdict of its own: %+v", p)
+	}
+}
+
+// A fleet of one is not complete before the verdict either; a canary that is
+// gone leaves the check to another.
+func TestAFleetOfOneIsNotCompleteBeforeTheVerdict(t *testing.T) {
+	var r Rollout
+	in := Input{Now: t0, Release: release(2, "new"), Servers: fleet(2, "new"), Canary: Check{Wanted: true}}
+	p := r.Next(in)
+	if p.Phase != Canary || !p.FinishedAt.IsZero() || p.Canary == "" {
+		t.Fatalf("before the verdict: %+v", p)
+	}
+	gone := p.Canary
+	in.Servers = slices.DeleteFunc(in.Servers, func(s Server) bool { return s.URL == gone })
+	if p = r.Next(in); p.Canary == "" || p.Canary == gone {
+		t.Fatalf("the canary is gone: %+v", p)
+	}
+	in.Canary.Broken = "/ breaks"
+	if p = r.Next(in); p.Phase != Paused {
+		t.Fatalf("broken: %+v", p)
+	}
+	in.Canary = Check{Wanted: true, Passed: true}
+	if p = r.Next(in); p.Phase != Complete || p.FinishedAt.IsZero() {
+		t.Fatalf("passed: %+v", p)
 	}
 }
 

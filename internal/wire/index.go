@@ -6,23 +6,6 @@ import (
 	"github.com/rewarm/rewarm/internal/words"
 )
 
-// CanaryPassed reports whether a first server has only pages of the release, so
-// that its pages may be rendered in bulk.
-func (r Rollout) CanaryPassed() bool {
-	switch r.Phase {
-	case RolloutRolling, RolloutComplete:
-		return true
-	case RolloutNone, RolloutCanary:
-		return false
-	}
-	for _, s := range r.Servers {
-		if s.Pages[r.Release.Token] > 0 && len(s.Pages) == 1 {
-			return true
-		}
-	}
-	return false
-}
-
 // IndexRequest is the attributes of POST /index: a realm to be indexed again,
 // or only some of its pages.
 type IndexRequest struct {

@@ -98,6 +98,20 @@ type Rollout struct {
 	StartedAt  time.Time       `json:"startedAt,omitzero"`
 	FinishedAt time.Time       `json:"finishedAt,omitzero"`
 	Servers    []RolloutServer `json:"servers"`
+	// CanaryPassed is whether the release may be worked with in bulk: a server has
+	// only its pages, and they survive the takeover where that is checked.
+	CanaryPassed bool          `json:"canaryPassed"`
+	Canary       *CanaryReport `json:"canary,omitempty"` // nil while there is no verdict
+}
+
+// CanaryReport is what came of the takeover check that the first server on a
+// release was asked for.
+type CanaryReport struct {
+	Server string          `json:"server"`
+	Passed bool            `json:"passed"`
+	Detail string          `json:"detail"`
+	Checks []words.Verdict `json:"checks,omitempty"`
+	At     time.Time       `json:"at"`
 }
 
 // RolloutRelease is the release a rollout is about.

@@ -122,21 +122,3 @@ func TestReport(t *testing.T) {
 		t.Error(diff)
 	}
 }
-
-func TestACanaryHasPassedWhenAServerHasOnlyPagesOfTheRelease(t *testing.T) {
-	on := []wire.RolloutServer{{Pages: map[words.Token]int{"old": 2}}, {Pages: map[words.Token]int{"new": 1}}}
-	between := []wire.RolloutServer{{Pages: map[words.Token]int{"old": 1, "new": 1}}, {}}
-	for _, test := range []struct {
-		phase   wire.RolloutPhase
-		servers []wire.RolloutServer
-		want    bool
-	}{
-		{wire.RolloutRolling, nil, true}, {wire.RolloutComplete, nil, true}, {wire.RolloutCanary, on, false}, {wire.RolloutNone, nil, false},
-		{wire.RolloutPaused, on, true}, {wire.RolloutFailed, on, true}, {wire.RolloutWaiting, between, false}, {wire.RolloutPaused, between, false},
-	} {
-		r := wire.Rollout{Release: wire.RolloutRelease{Sequence: 2, Token: "new"}, Phase: test.phase, Servers: test.servers}
-		if got := r.CanaryPassed(); got != test.want {
-			t.Errorf("%s: %t", test.phase, got)
-		}
-	}
-}

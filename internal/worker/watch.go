@@ -31,7 +31,7 @@ func (w *Worker) look(ctx context.Context, known map[string]index.Run) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	rollout, err := w.o.Manager.Rollout(ctx)
-	if err != nil || !rollout.CanaryPassed() {
+	if err != nil || !rollout.CanaryPassed {
 		w.setCurrent(nil)
 		return err
 	}

@@ -71,7 +71,7 @@ func (r *rig) serveManager(w http.ResponseWriter, request *http.Request) {
 	defer r.mu.Unlock()
 	switch request.URL.Path {
 	case "/rollout":
-		answer(w, 200, wire.Rollout{Release: r.release, Phase: r.phase})
+		answer(w, 200, wire.Rollout{Release: r.release, Phase: r.phase, CanaryPassed: r.phase != wire.RolloutCanary})
 	case "/host-shell":
 		answer(w, 200, wire.Releases{Reporters: []wire.ReporterView{
 			{Token: r.release.Token, Realms: []string{r.realm.URL}}, {Token: "behind", Realms: []string{"http://behind"}},
