@@ -57,7 +57,7 @@ func (c *rolloutStatus) Run(r *run) error {
 	defer cancel()
 	told := ""
 	for {
-		rollout, done, line, err := c.look(ctx, manager)
+		rollout, sequence, done, line, err := c.look(ctx, manager)
 		if err == nil && line != told {
 			fmt.Fprintln(r.streams.Err, line)
 			told = line
@@ -69,7 +69,7 @@ func (c *rolloutStatus) Run(r *run) error {
 		if err != nil && ctx.Err() == nil {
 			fmt.Fprintln(r.streams.Err, "manager:", err)
 		}
-		if rollout.Canary != nil && !rollout.Canary.Passed {
+		if err == nil && rollout.Canary != nil && !rollout.Canary.Passed && rollout.Release.Sequence >= sequence {
 			return fault.New(fault.Internal, "the canary broke: %s; `rewarm rollout undo` goes back, `rewarm rollout resume` goes on", rollout.Canary.Detail)
 		}
 		select {
@@ -83,24 +83,24 @@ func (c *rolloutStatus) Run(r *run) error {
 }
 
 // look reports whether the fleet is where the flags want it, and one line of
-// progress.
-func (c *rolloutStatus) look(ctx context.Context, manager *client.Manager) (wire.Rollout, bool, string, error) {
+// progress. sequence is the current release's: a manager may lag behind it.
+func (c *rolloutStatus) look(ctx context.Context, manager *client.Manager) (rollout wire.Rollout, sequence uint64, done bool, line string, err error) {
 	releases, err := manager.Releases(ctx)
-	if err != nil {
-		return wire.Rollout{}, false, "", err
-	}
-	if releases.Current == nil {
-		return wire.Rollout{}, false, "no release was reported yet", nil
+	switch {
+	case err != nil:
+		return rollout, 0, false, "", err
+	case releases.Current == nil:
+		return rollout, 0, false, "no release was reported yet", nil
 	}
 	if reason := c.notYet(*releases.Current); reason != "" {
-		return wire.Rollout{}, false, reason, nil
+		return rollout, 0, false, reason, nil
 	}
-	rollout, err := manager.Rollout(ctx)
-	if err != nil {
-		return rollout, false, "", err
+	sequence = releases.Current.Sequence
+	if rollout, err = manager.Rollout(ctx); err != nil {
+		return rollout, sequence, false, "", err
 	}
-	done := rollout.Phase == wire.RolloutComplete && rollout.Release.Sequence >= releases.Current.Sequence
-	return rollout, done, fmt.Sprintf("release %d %s: %s %s", rollout.Release.Sequence, rollout.Release.Token, rollout.Phase, rollout.Detail), nil
+	done = rollout.Phase == wire.RolloutComplete && rollout.Release.Sequence >= sequence
+	return rollout, sequence, done, fmt.Sprintf("release %d %s: %s %s", rollout.Release.Sequence, rollout.Release.Token, rollout.Phase, rollout.Detail), nil
 }
 
 // notYet says why the current release is not the one that is waited for.

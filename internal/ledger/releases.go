@@ -33,15 +33,20 @@ func (l *Ledger) Releases(ctx context.Context) (s release.State, revision uint64
 // (0: none), and returns the new revision. ErrConflict: read again.
 func (l *Ledger) PutReleases(ctx context.Context, s release.State, revision uint64) (next uint64, err error) {
 	s.Version = version
-	value, err := json.Marshal(s)
+	return l.swap(ctx, "store releases", l.releases, keyReleases, s, revision)
+}
+
+// swap stores v if key still has the revision; 0 is one that is not there.
+func (l *Ledger) swap(ctx context.Context, op string, b *bucket, key string, v any, revision uint64) (next uint64, err error) {
+	value, err := json.Marshal(v)
 	if err != nil {
-		return 0, fmt.Errorf("ledger: store releases: %w: %w", ErrInvalid, err)
+		return 0, fmt.Errorf("ledger: %s: %w: %w", op, ErrInvalid, err)
 	}
-	err = l.do(ctx, "store releases", l.releases, func(ctx context.Context, kv jetstream.KeyValue) error {
+	err = l.do(ctx, op, b, func(ctx context.Context, kv jetstream.KeyValue) error {
 		if revision == 0 {
-			next, err = kv.Create(ctx, keyReleases, value)
+			next, err = kv.Create(ctx, key, value)
 		} else {
-			next, err = kv.Update(ctx, keyReleases, value, revision)
+			next, err = kv.Update(ctx, key, value, revision)
 		}
 		return err
 	})
@@ -146,16 +151,17 @@ type Canary struct {
 	At       time.Time       `json:"at"`
 }
 
-// Canary reads it; the zero Canary when none was stored.
-func (l *Ledger) Canary(ctx context.Context) (c Canary, err error) {
-	_, _, err = l.get(ctx, "read canary", l.releases, keyCanary, &c)
-	return c, err
+// Canary reads it and its revision; the zero Canary, and 0, when none was stored.
+func (l *Ledger) Canary(ctx context.Context) (c Canary, revision uint64, err error) {
+	revision, _, err = l.get(ctx, "read canary", l.releases, keyCanary, &c)
+	return c, revision, err
 }
 
-// PutCanary stores it; the last write wins.
-func (l *Ledger) PutCanary(ctx context.Context, c Canary) error {
+// PutCanary stores it if what is stored still has the revision that was read (0:
+// nothing is), and returns the new one. ErrConflict: read again.
+func (l *Ledger) PutCanary(ctx context.Context, c Canary, revision uint64) (next uint64, err error) {
 	c.Version = version
-	return l.put(ctx, "store canary", l.releases, keyCanary, c)
+	return l.swap(ctx, "store canary", l.releases, keyCanary, c, revision)
 }
 
 // Control is what an operator said of the rollout.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,28 +17,27 @@ import (
 )
 
 const (
-	// canaryLimit is how long a release waits for its verdict. No verdict is as
-	// bad as a break: what cannot be checked is not rolled out unseen.
+	// canaryLimit is how long a page's verdict is waited for. No verdict is as bad
+	// as a break: what cannot be checked is not rolled out unseen.
 	canaryLimit = time.Minute
 	// canaryRetry is between two tries at what is not the page's fault.
 	canaryRetry = 500 * time.Millisecond
 	// canaryPrerender is how long a check waits for the page's snapshot, so that
-	// it sees what visitors will see. A page that has none by then is checked as
-	// it comes.
-	canaryPrerender = 15 * time.Second
+	// it sees what visitors will see. A page that has none by then, for it is
+	// private, is checked as it comes.
+	canaryPrerender = 10 * time.Second
 )
 
-// errSuperseded ends the check of a release that is not the current one any more.
-var errSuperseded = errors.New("the release was superseded")
+// errOver ends the check of a release that is not to be checked here any more.
+var errOver = errors.New("the check is over")
 
 // watchCanary has each release checked once some server is on it. Other
-// managers may check the same; what was stored last holds, and all say the same
-// of a page that is broken.
+// managers may check the same; the first verdict holds.
 func (m *Manager) watchCanary(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := m.fleet.change()
-		if release, server, realms := m.fleet.uncheckedCanary(); server != "" {
-			m.checkCanary(ctx, release, server, realms)
+		if release, server := m.fleet.uncheckedCanary(); server != "" {
+			m.checkCanary(ctx, release, server)
 			continue
 		}
 		select {
@@ -47,19 +47,30 @@ func (m *Manager) watchCanary(ctx context.Context) {
 	}
 }
 
-func (m *Manager) checkCanary(ctx context.Context, release words.Release, server string, realms []string) {
-	bounded, cancel := context.WithTimeoutCause(ctx, canaryLimit, errors.New("no verdict in "+canaryLimit.String()))
-	defer cancel()
-	verdict := ledger.Canary{Sequence: release.Sequence, Server: server, Passed: true, Detail: "nothing to check: no realm is known"}
-	for _, url := range canaryURLs(m.options.CanaryURLs, realms) {
-		found, err := m.checkTakeover(bounded, release, server, url)
-		if errors.Is(err, errSuperseded) || ctx.Err() != nil {
-			return
-		}
+// canary is one check of a release on a server.
+type canary struct {
+	*Manager
+	release words.Release
+	server  string
+	asked   *client.Manager
+}
+
+func (m *Manager) checkCanary(ctx context.Context, release words.Release, server string) {
+	c := canary{Manager: m, release: release, server: server, asked: &client.Manager{URL: server, HTTP: m.checker}}
+	if secrets := m.options.Guard.Secrets; len(secrets) > 0 {
+		c.asked.Secret = secrets[0]
+	}
+	verdict := ledger.Canary{Sequence: release.Sequence, Server: server, Passed: true, Detail: "nothing to check: no realm is live"}
+	for _, url := range canaryURLs(m.options.CanaryURLs, m.releases.liveRealms(time.Now())) {
 		verdict.Detail = "the pages survive their takeover"
+		found, err := c.check(ctx, url)
 		switch {
+		case errors.Is(err, errOver) || ctx.Err() != nil:
+			return
 		case isUnsupported(err):
-			verdict.Detail = server + " cannot check a takeover"
+			m.log.Warn("the canary cannot be checked", "server", server, "url", url, "error", err)
+			verdict.Detail = fmt.Sprintf("%s cannot check %s: %v", server, url, err)
+			continue
 		case err != nil:
 			verdict.Passed, verdict.Detail = false, fmt.Sprintf("%s: %v", url, err)
 		default:
@@ -73,33 +84,61 @@ func (m *Manager) checkCanary(ctx context.Context, release words.Release, server
 		}
 	}
 	verdict.At = time.Now()
-	level := m.log.Info
-	if !verdict.Passed {
-		level = m.log.Error
-	}
-	level("canary checked", "sequence", release.Sequence, "token", release.Token, "server", server, "passed", verdict.Passed, "detail", verdict.Detail)
-	for m.putCanary(ctx, verdict) != nil && ctx.Err() == nil {
-		pause(ctx, canaryRetry) // the store is away: no wave advances meanwhile
+	m.log.Log(ctx, level(verdict.Passed), "canary checked", "sequence", release.Sequence, "token", release.Token, "server", server, "passed", verdict.Passed, "detail", verdict.Detail)
+	for ctx.Err() == nil && c.goesOn() {
+		err := m.ruleCanary(ctx, func(stored *ledger.Canary) bool {
+			if stored.Sequence >= release.Sequence {
+				return false // another manager's, or an operator's
+			}
+			*stored = verdict
+			return true
+		})
+		if err == nil {
+			return
+		}
+		m.log.Warn("the canary's verdict is not stored", "error", err)
+		verdict.Checks = nil // if it was they that were too large
+		pause(ctx, canaryRetry)
 	}
 }
 
-// checkTakeover asks the server until it has a verdict.
-func (m *Manager) checkTakeover(ctx context.Context, release words.Release, server, url string) (words.Verdict, error) {
-	m.awaitSnapshot(ctx, release, url)
-	asked := &client.Manager{URL: server, HTTP: m.asker.client}
-	if secrets := m.options.Guard.Secrets; len(secrets) > 0 {
-		asked.Secret = secrets[0]
+// goesOn is whether the server is still the one to check the release on.
+func (c canary) goesOn() bool {
+	release, server := c.fleet.uncheckedCanary()
+	return release.Sequence == c.release.Sequence && server == c.server
+}
+
+// check is the verdict on one page. One that breaks is looked at twice: a
+// rollout is not paused because a packet was lost.
+func (c canary) check(ctx context.Context, url string) (words.Verdict, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, canaryLimit, errors.New("no verdict in "+canaryLimit.String()))
+	defer cancel()
+	c.awaitSnapshot(ctx, url)
+	found, err := c.ask(ctx, url)
+	if err != nil || found.Verdict != words.VerdictBroken {
+		return found, err
 	}
+	pause(ctx, canaryRetry)
+	if again, err := c.ask(ctx, url); err == nil || errors.Is(err, errOver) {
+		return again, err
+	}
+	return found, nil
+}
+
+// ask asks the server until it has a verdict on the release's page.
+func (c canary) ask(ctx context.Context, url string) (words.Verdict, error) {
 	for {
-		if m.fleet.current().Sequence != release.Sequence {
-			return words.Verdict{}, errSuperseded
+		if !c.goesOn() {
+			return words.Verdict{}, errOver
 		}
 		deadline, _ := ctx.Deadline()
-		result, err := asked.TakeoverCheck(ctx, wire.TakeoverRequest{URL: url, AllowDifference: m.options.CanaryAllow}, client.Call{Budget: time.Until(deadline)})
+		result, err := c.asked.TakeoverCheck(ctx, wire.TakeoverRequest{URL: url, AllowDifference: c.options.CanaryAllow}, client.Call{Budget: time.Until(deadline)})
 		switch {
-		case err == nil && (result.Token == release.Token || result.Token == ""):
+		case err == nil && result.Token == c.release.Token:
 			return result.Verdict, nil
-		case err == nil: // the realm serves another release at this moment
+		case err == nil && result.Token == "":
+			err = fmt.Errorf("the page did not come from the realm server: %s", firstBreak(result.Verdict))
+		case err == nil:
 			err = fmt.Errorf("the realm serves %s", result.Token)
 		case isUnsupported(err):
 			return words.Verdict{}, err
@@ -112,18 +151,18 @@ func (m *Manager) checkTakeover(ctx context.Context, release words.Release, serv
 
 // awaitSnapshot visits the page, so that it is rendered on the release, and
 // waits until it is there.
-func (m *Manager) awaitSnapshot(ctx context.Context, release words.Release, url string) {
+func (c canary) awaitSnapshot(ctx context.Context, url string) {
 	ctx, cancel := context.WithTimeout(ctx, canaryPrerender)
 	defer cancel()
-	for ctx.Err() == nil && m.fleet.current().Sequence == release.Sequence {
+	for ctx.Err() == nil && c.goesOn() {
 		request, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
 		if err != nil {
 			return
 		}
-		answer, err := m.asker.client.Do(request)
+		answer, err := c.checker.Do(request)
 		if err == nil {
 			_ = answer.Body.Close()
-			if said := answer.Header.Get(wire.HeaderSnapshot); said != "miss" && answer.Header.Get(wire.HeaderDocumentShell) == string(release.Token) {
+			if said := answer.Header.Get(wire.HeaderSnapshot); said != "miss" && answer.Header.Get(wire.HeaderDocumentShell) == string(c.release.Token) {
 				return
 			}
 		}
@@ -131,19 +170,35 @@ func (m *Manager) awaitSnapshot(ctx context.Context, release words.Release, url 
 	}
 }
 
-func (m *Manager) putCanary(ctx context.Context, c ledger.Canary) error {
-	if err := m.store.PutCanary(ctx, c); err != nil {
+// ruleCanary changes the stored verdict, unless change says that it is to stay.
+func (m *Manager) ruleCanary(ctx context.Context, change func(*ledger.Canary) bool) error {
+	for range 5 { // others write too, but not without end
+		stored, revision, err := m.store.Canary(ctx)
+		if err != nil {
+			return away(err)
+		}
+		if change(&stored) {
+			revision, err = m.store.PutCanary(ctx, stored, revision)
+		}
+		if errors.Is(err, ledger.ErrConflict) {
+			continue
+		}
+		if err == nil {
+			m.fleet.setCanary(time.Now(), stored, revision)
+			return nil
+		}
 		return away(err)
 	}
-	m.fleet.setCanary(time.Now(), c)
-	return nil
+	return away(ledger.ErrConflict)
 }
 
-// brokenCanary is the verdict that holds the current release back, if one does.
-func (f *fleet) brokenCanary() (c ledger.Canary, broken bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.canary, f.check().Broken != ""
+// readCanary takes in what is stored.
+func (m *Manager) readCanary(ctx context.Context) error {
+	stored, revision, err := m.store.Canary(ctx)
+	if err == nil {
+		m.fleet.setCanary(time.Now(), stored, revision)
+	}
+	return err
 }
 
 // canaryURLs are the paths in each realm, and the URLs as they are.
@@ -161,11 +216,18 @@ func canaryURLs(wanted, realms []string) (urls []string) {
 	return slices.Compact(urls)
 }
 
-// isUnsupported is whether the server knows no takeover check: it is another
-// program, or an older one.
+// isUnsupported is whether asking again cannot help: the server is another
+// program, or an older one, or does not render the URL's realm.
 func isUnsupported(err error) bool {
 	answered, ok := errors.AsType[*client.StatusError](err)
-	return ok && (answered.Status == http.StatusNotFound || answered.Status == http.StatusMethodNotAllowed)
+	return ok && answered.Status >= 400 && answered.Status < 500 && answered.Status != http.StatusGone
+}
+
+func level(passed bool) slog.Level {
+	if passed {
+		return slog.LevelInfo
+	}
+	return slog.LevelError
 }
 
 func firstBreak(v words.Verdict) string {

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/rewarm/rewarm/internal/ledger"
 	"github.com/rewarm/rewarm/internal/wire"
 )
 
@@ -146,6 +148,24 @@ func TestCanaryVerdictIsKept(t *testing.T) {
 	}
 	if n := c.server.calls(); n != calls {
 		t.Errorf("it was checked %d times more", n-calls)
+	}
+}
+
+// What an operator, or another manager, said of a release holds, whatever comes
+// of a check that began before.
+func TestCanaryDoesNotOverruleWhatWasSaidMeanwhile(t *testing.T) {
+	c := startCanary(t, "503")
+	eventually(t, "the check has begun", func() bool { return c.server.calls() > 0 })
+	said := ledger.Canary{Sequence: 1, Passed: true, Detail: "said meanwhile", At: time.Now()}
+	if _, err := c.store.PutCanary(t.Context(), said, 0); err != nil {
+		t.Fatal(err)
+	}
+	c.verdict.Store("broken")
+	c.until(wire.RolloutComplete)
+	c.stop()
+	stored, _, err := c.store.Canary(t.Context())
+	if err != nil || stored.Detail != said.Detail {
+		t.Errorf("%+v, %v", stored, err)
 	}
 }
 

@@ -32,6 +32,7 @@ type fleet struct {
 	realms  []string
 	control ledger.Control
 	canary  ledger.Canary // of any release
+	verdict uint64        // the revision of canary in the store
 	checked bool          // releases are: a canary's pages are to be checked
 	away    bool          // the store does not answer
 	changed chan struct{}
@@ -120,24 +121,24 @@ func (f *fleet) check() rollout.Check {
 }
 
 // setCanary takes in what came of a check; older news is ignored.
-func (f *fleet) setCanary(now time.Time, c ledger.Canary) {
+func (f *fleet) setCanary(now time.Time, c ledger.Canary, revision uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !c.At.Before(f.canary.At) {
-		f.canary = c
+	if revision > f.verdict {
+		f.canary, f.verdict = c, revision
+		f.replan(now, false)
 	}
-	f.replan(now, false)
 }
 
-// uncheckedCanary is the server that the current release is to be checked on,
-// and its realms; "" when there is nothing to check.
-func (f *fleet) uncheckedCanary() (r words.Release, server string, realms []string) {
+// uncheckedCanary is the server that the current release is to be checked on; ""
+// when there is nothing to check.
+func (f *fleet) uncheckedCanary() (r words.Release, server string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.checked || f.canary.Sequence == f.release.Sequence {
-		return words.Release{}, "", nil
+		return words.Release{}, ""
 	}
-	return f.release, f.plan.Canary, slices.Clone(f.realms)
+	return f.release, f.plan.Canary
 }
 
 // heard takes a heartbeat in. joined tells a server that was not registered;

@@ -62,9 +62,8 @@ func (m *Manager) tickOnce(ctx context.Context) {
 	if err == nil {
 		control, err = m.store.Control(bounded)
 	}
-	var canary ledger.Canary
 	if err == nil {
-		canary, err = m.store.Canary(bounded)
+		err = m.readCanary(bounded)
 	}
 	if ctx.Err() != nil {
 		return
@@ -73,7 +72,6 @@ func (m *Manager) tickOnce(ctx context.Context) {
 	m.fleet.setAway(time.Now(), err != nil)
 	if err == nil {
 		m.fleet.setControl(time.Now(), control)
-		m.fleet.setCanary(time.Now(), canary)
 	}
 }
 

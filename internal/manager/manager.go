@@ -98,6 +98,7 @@ type Manager struct {
 	releases  *releases
 	flights   *flights
 	asker     *asker
+	checker   *http.Client // for the canary; contexts bound it
 	upstream  *upstream
 	metrics   *metrics
 	page      *template.Template // statusPage
@@ -132,6 +133,10 @@ func New(o Options) (*Manager, error) {
 	}
 	m.releases = &releases{store: m.store, fleet: m.fleet, log: m.log, metrics: m.metrics, gate: make(chan struct{}, 1)}
 	m.asker = newAsker(m.log, m.fleet, m.releases)
+	m.checker = &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	m.flights = newFlights(&m.tasks)
 	m.upstream = newUpstream(o.Guard.Secrets, o.ServerTimeout)
 	if m.listener = o.Listener; m.listener == nil {

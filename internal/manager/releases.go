@@ -106,6 +106,18 @@ func (s *releases) learn(now time.Time, state release.State, reporters []release
 	}
 }
 
+// liveRealms are those of reporters that were heard of late.
+func (s *releases) liveRealms(now time.Time) (realms []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.last {
+		if r.Live(now) {
+			realms = append(realms, r.Realms...)
+		}
+	}
+	return realms
+}
+
 // book is what was known last, for questions that need not ask the store.
 func (s *releases) book() *release.Book {
 	s.mu.Lock()

@@ -48,17 +48,18 @@ func (m *Manager) showRollout(w http.ResponseWriter, r *http.Request) error {
 // steer answers POST /rollout/{action}.
 func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	action := r.PathValue("action")
-	by := web.RequestID(r.Context())
+	by, now := web.RequestID(r.Context()), time.Now()
 	var err error
 	switch action {
 	case "pause":
 		err = m.setPaused(r, true, by)
 	case "resume":
 		if err = m.setPaused(r, false, by); err == nil {
-			err = m.overruleCanary(r)
+			err = m.ruleCanary(r.Context(), func(c *ledger.Canary) bool { return m.fleet.overrule(now, c) })
 		}
 	case "restart":
-		if err = m.putCanary(r.Context(), ledger.Canary{At: time.Now()}); err == nil { // it is checked again
+		err = m.ruleCanary(r.Context(), func(c *ledger.Canary) bool { *c = ledger.Canary{At: now}; return true }) // it is checked again
+		if err == nil {
 			m.fleet.restartRollout(time.Now())
 			err = m.setPaused(r, false, by)
 		}
@@ -84,15 +85,14 @@ func (m *Manager) setPaused(r *http.Request, paused bool, by string) error {
 	return nil
 }
 
-// overruleCanary lets a release go on that the canary holds back.
-func (m *Manager) overruleCanary(r *http.Request) error {
-	verdict, broken := m.fleet.brokenCanary()
-	if !broken {
-		return nil
+// overrule makes a verdict that holds the current release back one that does
+// not; false when it is none.
+func (f *fleet) overrule(now time.Time, c *ledger.Canary) bool {
+	if c.Passed || c.Sequence == 0 || c.Sequence != f.current().Sequence {
+		return false
 	}
-	verdict.Passed, verdict.At = true, time.Now()
-	verdict.Detail = "resumed by an operator, though: " + verdict.Detail
-	return m.putCanary(r.Context(), verdict)
+	c.Passed, c.At, c.Detail = true, now, "resumed by an operator, though: "+c.Detail
+	return true
 }
 
 // undo makes the previous release current again, as an operator's report.

@@ -253,11 +253,11 @@ func wait(ctx context.Context, d time.Duration) {
 
 // openPage warms one page: the shell first, then a page on its bytes.
 func (s *Server) openPage(ctx context.Context, accepts func(words.Token) bool) (Page, error) {
-	browser, err := s.slot.get(ctx)
+	shell, err := s.shells.get(ctx, s.keeper.status().Current, accepts)
 	if err != nil {
 		return nil, err
 	}
-	shell, err := s.shells.get(ctx, s.keeper.status().Current, accepts)
+	browser, err := s.slot.get(ctx) // last: one that is retired ends once nothing opens in it
 	if err != nil {
 		return nil, err
 	}

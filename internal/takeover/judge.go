@@ -28,6 +28,8 @@ const (
 	// maxFindings of one kind; a page in trouble says the same thing often.
 	maxFindings = 10
 	maxDetail   = 20 // lines
+	// maxDetailLine is in bytes: a line can be all of a page's text.
+	maxDetailLine = 500
 )
 
 // judgement collects findings.
@@ -53,10 +55,14 @@ func (j *judgement) add(kind words.FindingKind, breaks bool, detail []string, fo
 }
 
 func join(lines []string) string {
-	if more := len(lines) - maxDetail; more > 0 {
-		lines = append(slices.Clone(lines[:maxDetail]), fmt.Sprintf("and %d more", more))
+	var cut []string
+	for _, line := range lines[:min(len(lines), maxDetail)] {
+		cut = append(cut, clip(line, maxDetailLine))
 	}
-	return strings.Join(lines, "\n")
+	if more := len(lines) - maxDetail; more > 0 {
+		cut = append(cut, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(cut, "\n")
 }
 
 // Judge says what the evidence means.

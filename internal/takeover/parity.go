@@ -58,9 +58,11 @@ func were(n int) string {
 // maxQuote is how much of a line a message quotes, in bytes.
 const maxQuote = 80
 
-func short(text string) string {
-	if len(text) <= maxQuote {
+func short(text string) string { return clip(text, maxQuote) }
+
+func clip(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxQuote], "") + "..."
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }
