@@ -2,12 +2,9 @@ package e2e
 
 import (
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/rewarm/rewarm/examples"
 	"github.com/rewarm/rewarm/internal/app"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
@@ -26,19 +23,8 @@ func TestCanaryStopsAReleaseThatBreaksAtTakeover(t *testing.T) {
 	if r := f.rollout(); r.Canary == nil || !r.Canary.Passed || len(r.Canary.Checks) != 2 {
 		t.Fatalf("the first release was not checked: %+v", r.Canary)
 	}
-	host, err := examples.Vanilla("r1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.place(host)
-	index := filepath.Join(f.host, "index.html")
-	raw, err := os.ReadFile(index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(index, []byte(strings.Replace(string(raw), "</body>", breakTakeover+"</body>", 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	f.write("r1")
+	f.breakTakeover()
 	if answer := f.postDeployment(); !answer.Accepted {
 		t.Fatalf("%+v", answer)
 	}
