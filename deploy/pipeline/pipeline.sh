@@ -191,7 +191,6 @@ validate() {
         declare -g "$name=$value"
     done
     [[ -z ${RELEASE-} || $RELEASE =~ ^[0-9a-f]{32}$ ]] || wrong "RELEASE is \"$RELEASE\", not a token"
-    REWARM=${REWARM:-rewarm}
 }
 
 main() {
@@ -203,7 +202,11 @@ main() {
     esac
     for step in "${steps[@]}"; do
         case $step in
-        prerender | manager | worker | realm | hook | recycle | check | undo | restart) ;;
+        prerender | manager | worker | realm | hook) ;;
+        recycle | check | undo | restart)
+            command -v "${REWARM:=rewarm}" >/dev/null ||
+                wrong "there is no $REWARM: put it on the PATH, or say with REWARM where it is"
+            ;;
         *) wrong "\"$step\" is no step" ;;
         esac
     done
