@@ -29,6 +29,7 @@ type platform struct {
 	worker        *process
 	url           string
 	asked         chan restart
+	before        func(role string) // called before a role is restarted; may be nil
 }
 
 type restart struct {
@@ -121,6 +122,9 @@ func (p *platform) pipeline(steps string, env ...string) pipelined {
 	for {
 		select {
 		case asked := <-p.asked:
+			if p.before != nil {
+				p.before(asked.role)
+			}
 			p.restart(asked.role)
 			out.restarted = append(out.restarted, asked.role)
 			close(asked.done)
@@ -200,8 +204,16 @@ func TestPipeline(t *testing.T) {
 	if strings.Contains(run.said, "== done") || strings.Contains(run.said, "check: ") {
 		t.Error("it went on after the recycle had failed")
 	}
+
+	// Back, with files that take their time: as long as all realm servers serve the
+	// bad release, it becomes current again.
+	bad := p.token()
 	p.write("r2")
+	p.before = func(string) {
+		p.until("the bad release is current again", func() bool { rollout, ok := p.progress(); return ok && rollout.Release.Token == bad })
+	}
 	p.judge(p.pipeline("rollback"), 0, "== done")
+	p.before = nil
 	p.isOn("r2")
 
 	// Files that are not all there are not served, and nothing moves.
