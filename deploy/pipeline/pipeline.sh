@@ -9,8 +9,8 @@ usage() {
 Usage: pipeline.sh deploy | rollback | STEP...
 
 deploy     prerender manager worker realm hook recycle check
-rollback   undo realm hook restart recycle check; DEPLOY_REALM has to put the
-           files of the release before in place
+rollback   undo realm hook recycle check; DEPLOY_REALM has to put the files of
+           the release before in place
 
 Steps; each may be run alone, and again:
   prerender, manager, worker, realm
@@ -153,6 +153,8 @@ recycle() {
     local token=${RELEASE-}
     [[ -n $token ]] || token=$(stable)
     say "recycle: the fleet moves to $token"
+    # What the canary saw while realm servers were restarting counts for nothing.
+    if [[ $("$REWARM" rollout status) == *" $token"*'paused by the canary'* ]]; then restart; fi
     "$REWARM" rollout status --wait --release "$token" --timeout "${ROLLOUT_TIMEOUT}s" >&2 ||
         stop "recycle: the fleet is not on $token, which visitors get already" \
             "the last lines above say why. Go back with \"pipeline.sh rollback\", DEPLOY_REALM putting the files of the release before in place; or mend what is wrong and run \"pipeline.sh restart recycle check\"."
@@ -172,8 +174,6 @@ undo() {
         'if it knows no release before ("rewarm release list"), run "pipeline.sh realm recycle check" with the right files.'
 }
 
-# Until the files were back, the release that is current again could not be
-# checked: the realm served another.
 restart() {
     say 'restart: from the canary'
     "$REWARM" rollout restart || stop 'restart: the manager did not' 'see that it is up, and run this step again.'
@@ -198,7 +198,7 @@ main() {
     case ${1-} in
     '' | -h | --help) usage; exit ;;
     deploy) steps=(prerender manager worker realm hook recycle check "${@:2}") ;;
-    rollback) steps=(undo realm hook restart recycle check "${@:2}") ;;
+    rollback) steps=(undo realm hook recycle check "${@:2}") ;;
     esac
     for step in "${steps[@]}"; do
         case $step in
