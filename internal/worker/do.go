@@ -42,7 +42,7 @@ func (w *Worker) do(ctx context.Context, job *ledger.QueuedJob) {
 	case index.Go:
 		var got result
 		if job.Seeds() {
-			got = w.seed(ctx, job.Job)
+			got = w.seed(ctx, job.Job, job.Deliveries)
 		} else {
 			got = w.page(ctx, job.Job)
 		}

@@ -20,14 +20,17 @@ const (
 
 // seed finds a realm's pages and queues them: the routes that were named, then
 // what its sitemaps list. Links are followed as pages are rendered. Done twice
-// it does no harm.
-func (w *Worker) seed(ctx context.Context, job index.Job) result {
+// it does no harm; deliveries is how often the job was handed out.
+func (w *Worker) seed(ctx context.Context, job index.Job, deliveries int) result {
+	// Once: what failed since is of pages that are being rendered.
+	if deliveries == 1 {
+		if err := w.o.Store.ClearFailures(ctx, job.Realm, job.Token); err != nil {
+			return refused(oneLine("%v", err))
+		}
+	}
 	site, err := w.sites.of(ctx, job.Realm, w.o.Now())
 	if err != nil {
 		return refused(oneLine("robots rules not known: %v", err))
-	}
-	if err := w.o.Store.ClearFailures(ctx, job.Realm, job.Token); err != nil {
-		return refused(oneLine("%v", err))
 	}
 	queued, err := w.queue(ctx, job, site, w.routes(job.Realm))
 	if err != nil {
@@ -42,10 +45,11 @@ func (w *Worker) seed(ctx context.Context, job index.Job) result {
 			continue
 		}
 		read[address] = true
-		got, found, err := w.sites.sitemap(ctx, address)
-		if err != nil && !found {
-			return refused(oneLine("%v", err))
+		got, err := w.sites.sitemap(ctx, address)
+		if ctx.Err() != nil {
+			return refused("the worker ends")
 		}
+		// One that cannot be read costs its own pages, not those of the others.
 		if err != nil || got.Cut {
 			w.log.Warn("sitemap read in part", "sitemap", address, "pages", len(got.Pages), "cut", got.Cut, "error", err)
 		}

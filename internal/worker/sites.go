@@ -149,21 +149,21 @@ func (s *sites) robots(ctx context.Context, realm string) (index.Robots, error) 
 	return index.ReadRobots(answer.StatusCode, body)
 }
 
-// sitemap reads one sitemap; found is false when there is none.
-func (s *sites) sitemap(ctx context.Context, address string) (m index.Sitemap, found bool, err error) {
+// sitemap reads one sitemap; one that is not there lists nothing. With an error
+// it is what came before.
+func (s *sites) sitemap(ctx context.Context, address string) (index.Sitemap, error) {
 	answer, err := s.get(ctx, address)
 	if err != nil {
-		return m, false, err
+		return index.Sitemap{}, err
 	}
 	defer answer.Body.Close()
 	switch {
 	case answer.StatusCode >= 500:
-		return m, false, fmt.Errorf("%s: answered %d", address, answer.StatusCode)
+		return index.Sitemap{}, fmt.Errorf("%s: answered %d", address, answer.StatusCode)
 	case answer.StatusCode != http.StatusOK:
-		return m, false, nil
+		return index.Sitemap{}, nil
 	}
-	m, err = index.ReadSitemap(io.LimitReader(answer.Body, index.MaxSitemapBytes))
-	return m, true, err
+	return index.ReadSitemap(io.LimitReader(answer.Body, index.MaxSitemapBytes))
 }
 
 func (s *sites) get(ctx context.Context, address string) (*http.Response, error) {

@@ -59,6 +59,14 @@ func (r *rig) serveRealm(w http.ResponseWriter, request *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	file, ok := r.files[request.URL.Path]
+	if away, moved := strings.CutPrefix(file, "moved: "); moved {
+		http.Redirect(w, request, away, http.StatusFound)
+		return
+	}
+	if file == down {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	if !ok {
 		http.NotFound(w, request)
 		return
@@ -107,6 +115,9 @@ func (r *rig) serveManager(w http.ResponseWriter, request *http.Request) {
 		http.NotFound(w, request)
 	}
 }
+
+// down is a file that is answered with 503.
+const down = "down"
 
 // broken is a page that threw.
 const broken = -1
@@ -399,6 +410,37 @@ func TestARealmsFilesMayBeGarbage(t *testing.T) {
 	r.equal(r.stored("t1"), "/", "/a", "/b")
 }
 
+func TestOneSitemapThatCannotBeReadCostsOnlyItsOwnPages(t *testing.T) {
+	r := newRig(t)
+	r.files["/robots.txt"] = "Sitemap: " + r.realm.URL + "/down.xml\nSitemap: " + r.realm.URL + "/moved.xml\nSitemap: " + r.realm.URL + "/good.xml\n"
+	r.files["/sitemap.xml"], r.files["/down.xml"] = down, down
+	r.files["/moved.xml"] = "moved: http://elsewhere.example/s.xml"
+	r.files["/good.xml"] = sitemapOf(r.realm.URL, "/a")
+	r.start(nil)
+	r.idle(1)
+	r.equal(r.stored("t1"), "/", "/a")
+}
+
+// A seed that is handed out again finds pages that are being rendered.
+func TestASeedThatIsDoneAgainForgetsNoFailures(t *testing.T) {
+	r := newRig(t)
+	w, err := New(Options{Name: "w1", Manager: client.NewManager(r.manager.URL, ""), Store: r.store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := index.Job{Realm: r.realm.URL, Token: "t1", Sequence: 1, Run: 1}
+	failed := ledger.Failure{Realm: r.realm.URL, URL: r.realm.URL + "/x", Token: "t1", Renders: 2}
+	for deliveries, want := range map[int]int{1: 0, 2: 2} {
+		if err := r.store.PutFailure(t.Context(), failed); err != nil {
+			t.Fatal(err)
+		}
+		w.seed(t.Context(), seed, deliveries)
+		if got, err := r.store.Failure(t.Context(), failed.Realm, "t1", failed.URL); err != nil || got.Renders != want {
+			t.Errorf("delivery %d: %d renders, %v; want %d", deliveries, got.Renders, err, want)
+		}
+	}
+}
+
 func TestAWorkerNeedsAStoreAndAManager(t *testing.T) {
 	r := newRig(t)
 	manager := client.NewManager(r.manager.URL, "")
@@ -411,9 +453,9 @@ func TestAWorkerNeedsAStoreAndAManager(t *testing.T) {
 
 func TestNothingIsIndexedWhileTheRulesAreNotKnown(t *testing.T) {
 	s := newSites(5)
-	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503) }))
-	defer down.Close()
-	if _, err := s.of(t.Context(), down.URL, time.Now()); err == nil {
+	ill := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503) }))
+	defer ill.Close()
+	if _, err := s.of(t.Context(), ill.URL, time.Now()); err == nil {
 		t.Error("rules of a realm that is down")
 	}
 	away := httptest.NewServer(http.RedirectHandler("http://elsewhere.example/robots.txt", http.StatusFound))
