@@ -125,7 +125,7 @@ func TestAPageIsRenderedOnlyWhenWhatIsStoredIsNoUse(t *testing.T) {
 	}
 }
 
-func TestRetriesEndAndRefusalsAreNoRenders(t *testing.T) {
+func TestRetriesOfAPageEndAndThoseOfARefusalDoNot(t *testing.T) {
 	for _, test := range []struct {
 		outcome             Outcome
 		renders, deliveries int
@@ -138,11 +138,14 @@ func TestRetriesEndAndRefusalsAreNoRenders(t *testing.T) {
 		{Failed, 1, 1, 0, Verdict{After: 5 * time.Second}},
 		{Failed, 3, 100, 0, Verdict{After: 45 * time.Second}},
 		{Failed, MaxRenders, 4, 0, Verdict{Finished: true, Dead: true}},
-		{Refused, 0, 100, 0, Verdict{After: 2 * time.Second}},
-		{Refused, 0, 1, 10 * time.Second, Verdict{After: 10 * time.Second}},
-		{Refused, 0, 1, time.Hour, Verdict{After: time.Minute}},
-		{Refused, 0, MaxDeliveries, 0, Verdict{Finished: true, Dead: true}},
-		{Overtaken, 0, 3, 0, Verdict{After: time.Second}},
+		{Refused, 0, 1, 0, Verdict{After: 2 * time.Second, Pause: 2 * time.Second}},
+		{Refused, 0, 4, 0, Verdict{After: 16 * time.Second, Pause: 2 * time.Second}},
+		{Refused, 0, 1, 10 * time.Second, Verdict{After: 10 * time.Second, Pause: 10 * time.Second}},
+		{Refused, 0, 1, time.Hour, Verdict{After: time.Minute, Pause: time.Minute}},
+		{Refused, 0, 100_000, 0, Verdict{After: time.Minute, Pause: 2 * time.Second}},
+		{Overtaken, 0, 1, 0, Verdict{After: time.Second}},
+		{Overtaken, 0, 3, 0, Verdict{After: 4 * time.Second}},
+		{Overtaken, 0, 100_000, 0, Verdict{After: time.Minute}},
 	} {
 		if got := Judge(test.outcome, test.renders, test.deliveries, test.asked); got != test.want {
 			t.Errorf("%+v: %+v", test, got)

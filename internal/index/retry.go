@@ -7,24 +7,22 @@ import "time"
 // backend that was restarted.
 const MaxRenders = 4
 
-// MaxDeliveries is how often a job is handed out at all. Refusals and dead
-// workers count here, and say nothing of the page, so there may be many; none
-// means that a job which kills its worker would go round for ever.
-const MaxDeliveries = 200
-
 // Bounds of the time to the next try.
 const (
 	firstBackoff = 5 * time.Second
 	maxBackoff   = time.Minute
 	refusedFor   = 2 * time.Second
+	overtakenFor = time.Second
 )
 
 // Backoff is how long a page waits after its n-th failed render (from 1): 5 s,
 // 15 s, 45 s, and never more than a minute.
-func Backoff(n int) time.Duration {
-	d := firstBackoff
+func Backoff(n int) time.Duration { return grown(firstBackoff, 3, n) }
+
+// grown is d, n-1 times multiplied by factor, and never more than maxBackoff.
+func grown(d, factor time.Duration, n int) time.Duration {
 	for range n - 1 {
-		if d *= 3; d >= maxBackoff {
+		if d *= factor; d >= maxBackoff {
 			return maxBackoff
 		}
 	}
@@ -55,11 +53,17 @@ type Verdict struct {
 	Finished bool          // take it out of the queue
 	Dead     bool          // and keep it among the dead letters
 	After    time.Duration // else: try again then
+	// Pause is how long whoever refused this is to be asked for nothing.
+	Pause time.Duration
 }
 
 // Judge decides after a try: renders is how often the page was rendered in
 // vain, this time included; deliveries how often the job was handed out; asked
 // the time after which the fleet wants to be asked again, 0 if it did not say.
+//
+// A refusal never ends a job, for it says nothing of the page: a fleet that is
+// away for an hour leaves no page unindexed. What ends such a job is the
+// release, when it is over.
 func Judge(outcome Outcome, renders, deliveries int, asked time.Duration) Verdict {
 	switch outcome {
 	case Done, Skipped:
@@ -71,12 +75,12 @@ func Judge(outcome Outcome, renders, deliveries int, asked time.Duration) Verdic
 			return Verdict{Finished: true, Dead: true}
 		}
 		return Verdict{After: Backoff(renders)}
+	case Overtaken:
+		return Verdict{After: grown(overtakenFor, 2, deliveries)}
 	}
-	if deliveries >= MaxDeliveries {
-		return Verdict{Finished: true, Dead: true}
+	return Verdict{
+		After: min(max(asked, grown(refusedFor, 2, deliveries)), maxBackoff),
+		// Does not grow: it is the worker that waits, and other jobs with it.
+		Pause: min(max(asked, refusedFor), maxBackoff),
 	}
-	if outcome == Overtaken {
-		return Verdict{After: time.Second}
-	}
-	return Verdict{After: min(max(asked, refusedFor), maxBackoff)}
 }

@@ -208,9 +208,7 @@ func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) 
 	w.say(job, got, verdict, err)
 	if !verdict.Finished {
 		_ = job.Again(verdict.After) // or it comes again by itself
-		if got.outcome == index.Refused {
-			pause(ctx, verdict.After) // whoever refused this refuses the next
-		}
+		pause(ctx, verdict.Pause)
 		return
 	}
 	w.tally.add(job.Job, got, verdict)
