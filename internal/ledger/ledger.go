@@ -26,6 +26,8 @@ var (
 	ErrAway = errors.New("the store is away")
 	// ErrConflict: somebody else wrote first; read again and decide again.
 	ErrConflict = errors.New("changed by somebody else")
+	// ErrPurged: pages of the realm were purged meanwhile; render it again.
+	ErrPurged = errors.New("pages were purged meanwhile")
 	// ErrTooLarge: beyond MaxSnapshotRaw, MaxSnapshotStored or MaxPermitBody;
 	// nothing was stored.
 	ErrTooLarge = errors.New("too large to store")

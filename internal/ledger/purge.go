@@ -2,11 +2,14 @@ package ledger
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rewarm/rewarm/internal/words"
 )
 
 // Selection names snapshots of a realm, of every release: those of one URL, of
@@ -73,4 +76,32 @@ func (l *Ledger) PurgeSnapshots(ctx context.Context, realm string, s Selection) 
 func (l *Ledger) Purges(ctx context.Context, realm string) (uint64, error) {
 	revision, _, err := l.get(ctx, "read purges", l.invalidations, Invalidation{Realm: realm}.key(), &Invalidation{})
 	return revision, err
+}
+
+// PutUnpurged is [Ledger.PutSnapshot] for a snapshot whose render began when
+// [Ledger.Purges] was before. ErrPurged: a purge has begun since, and the
+// snapshot is not stored.
+func (l *Ledger) PutUnpurged(ctx context.Context, s words.Snapshot, before uint64) error {
+	if err := l.unpurged(ctx, s, before); err != nil {
+		return err
+	}
+	if err := l.PutSnapshot(ctx, s); err != nil {
+		return err
+	}
+	// A purge that began since may have looked for it before it was there.
+	if err := l.unpurged(ctx, s, before); err != nil {
+		if gone := l.remove(ctx, "remove snapshot", l.snapshots, snapshotKey(s.Realm, s.Token, s.URL)); gone != nil {
+			return gone
+		}
+		return err
+	}
+	return nil
+}
+
+func (l *Ledger) unpurged(ctx context.Context, s words.Snapshot, before uint64) error {
+	now, err := l.Purges(ctx, s.Realm)
+	if err == nil && now != before {
+		err = fmt.Errorf("ledger: store snapshot of %s: %w", s.URL, ErrPurged)
+	}
+	return err
 }

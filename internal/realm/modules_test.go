@@ -3,6 +3,8 @@ package realm
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -353,4 +355,28 @@ func TestAPurgedPageIsServedNoMore(t *testing.T) {
 		n, err := r.store.PendingJobs(t.Context(), r.URL())
 		return err == nil && n == 1
 	})
+}
+
+// deafStore hears of no invalidation.
+type deafStore struct{ Store }
+
+func (deafStore) WatchInvalidations(context.Context, string) (*ledger.InvalidationWatch, error) {
+	return nil, errors.New("no connection")
+}
+
+func TestF09_APurgeThatIsNotHeardIsNotUndoneByARender(t *testing.T) {
+	o, f, _ := rendering(t)
+	store := o.Store.(*ledger.Ledger)
+	o.Store, o.RealmURL = deafStore{store}, "http://realm.example"
+	f.visited = func(visit wire.VisitRequest, call client.Call) (client.VisitAnswer, error) {
+		n := f.count()
+		if n == 1 {
+			if _, _, err := store.PurgeSnapshots(context.Background(), o.RealmURL, ledger.Selection{All: true}); err != nil {
+				t.Error(err)
+			}
+		}
+		return ready(call.Pin, fmt.Sprint("render ", n)), nil
+	}
+	s, _ := start(t, o)
+	contains(t, hit(t, s, "/").body, "<p>render 2</p>")
 }

@@ -35,6 +35,9 @@ import (
 // Store keeps snapshots and lets one of many realm servers win a render.
 type Store interface {
 	PutSnapshot(ctx context.Context, s words.Snapshot) error
+	// PutUnpurged does, unless Purges is no longer before.
+	PutUnpurged(ctx context.Context, s words.Snapshot, before uint64) error
+	Purges(ctx context.Context, realm string) (uint64, error)
 	Snapshot(ctx context.Context, realm string, token words.Token, url string) (words.Snapshot, bool, error)
 	// Claim reports whether the caller is the first to claim key within ttl.
 	Claim(ctx context.Context, key string, ttl time.Duration) (won bool, err error)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/ledger"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
@@ -63,7 +64,7 @@ func (s *Server) renderLoop(ctx context.Context) {
 func (s *Server) render(ctx context.Context, url string) rendered {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.RenderBudget, errors.New("render budget"))
 	defer cancel()
-	pin, purges := s.releases.Load().current().token, s.invalidated.purged()
+	pin := s.releases.Load().current().token
 	claim := claimKey(s.realmURL, pin, url)
 	won, err := s.o.Store.Claim(ctx, claim, s.o.RenderBudget+claimMargin)
 	if err != nil {
@@ -77,6 +78,13 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 		s.unclaim(ctx, claim)
 		s.pages.drop(pageKey{pin, url}) // it may be an older one
 		return rendered{outcome: "already_there"}
+	}
+	// Asked, not heard: what this server hears may be late.
+	purges, err := s.o.Store.Purges(ctx, s.realmURL)
+	if err != nil {
+		s.unclaim(ctx, claim)
+		s.o.Log.Warn("page not rendered: purges not read", "url", url, "error", err)
+		return rendered{outcome: "store_failed", hold: refusedHold}
 	}
 	kind := string(words.AffinityRealm)
 	answer, err := s.o.Manager.Visit(ctx,
@@ -99,16 +107,16 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 		s.o.Log.Info("render not stored: the page says that it is not for everyone", "url", url, "token", answer.Token)
 		return rendered{outcome: "private", hold: s.o.MaxAge}
 	}
-	if s.invalidated.purged() != purges {
-		s.unclaim(ctx, claim)
-		return rendered{outcome: "purged_meanwhile"}
-	}
 	snapshot := words.Snapshot{
 		Realm: s.realmURL, Token: answer.Token, URL: url, RenderedAt: s.o.Now(),
 		Status: answer.Result.Status, HTTPStatus: answer.Result.HTTPStatus,
 		Headers: answer.Result.Headers, HTML: answer.Result.HTML,
 	}
-	if err := s.o.Store.PutSnapshot(ctx, snapshot); err != nil {
+	if err := s.o.Store.PutUnpurged(ctx, snapshot, purges); err != nil {
+		if errors.Is(err, ledger.ErrPurged) {
+			s.unclaim(ctx, claim)
+			return rendered{outcome: "purged_meanwhile"}
+		}
 		s.o.Log.Warn("snapshot not stored", "url", url, "token", answer.Token, "error", err)
 		return rendered{outcome: "not_stored", hold: s.o.RenderBudget}
 	}

@@ -103,15 +103,12 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	if wire.Private(answer.Result.Headers) {
 		return result{outcome: index.Skipped, reason: "the page says that it is not for everyone"}
 	}
-	if now, err := w.o.Store.Purges(ctx, job.Realm); err != nil || now != before {
-		return refused("pages were purged while it was rendered")
-	}
 	// Before it is stored: a page that is there is not rendered again, and what
 	// it leads to would be lost with this worker.
 	if got = w.leads(ctx, job, site, answer.Result.HTTPStatus, answer.Result.Links, got); got.outcome != index.Done {
 		return got
 	}
-	if err := w.o.Store.PutSnapshot(ctx, snapshotOf(job, answer, w.o.Now())); err != nil {
+	if err := w.o.Store.PutUnpurged(ctx, snapshotOf(job, answer, w.o.Now()), before); err != nil {
 		if errors.Is(err, ledger.ErrTooLarge) || errors.Is(err, ledger.ErrInvalid) {
 			return result{outcome: index.Hopeless, reason: oneLine("%v", err)}
 		}

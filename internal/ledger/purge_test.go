@@ -1,0 +1,47 @@
+package ledger
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// Whichever of the two is first: a render that began before a purge leaves
+// nothing behind it.
+func TestF09_NoPageOutlivesThePurgeThatBeganAfterItsRender(t *testing.T) {
+	l := fresh(t)
+	page := words.Snapshot{Realm: "http://r", Token: "t", URL: "http://r/a", HTML: "<p>old</p>"}
+	for range 100 {
+		before, err := l.Purges(t.Context(), page.Realm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		both.Go(func() {
+			if _, _, err := l.PurgeSnapshots(t.Context(), page.Realm, Selection{All: true}); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Go(func() {
+			if err := l.PutUnpurged(t.Context(), page, before); err != nil && !errors.Is(err, ErrPurged) {
+				t.Error(err)
+			}
+		})
+		both.Wait()
+		if _, found, err := l.Snapshot(t.Context(), page.Realm, page.Token, page.URL); found || err != nil {
+			t.Fatalf("found %t, %v", found, err)
+		}
+		if err := l.PutUnpurged(t.Context(), page, before); !errors.Is(err, ErrPurged) {
+			t.Fatalf("afterwards: %v", err)
+		}
+	}
+	now, err := l.Purges(t.Context(), page.Realm)
+	if err == nil {
+		err = l.PutUnpurged(t.Context(), page, now)
+	}
+	if _, found, read := l.Snapshot(t.Context(), page.Realm, page.Token, page.URL); !found || err != nil || read != nil {
+		t.Errorf("begun after it: %t, %v, %v", found, err, read)
+	}
+}
