@@ -14,6 +14,7 @@ import (
 
 	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/fault"
+	"github.com/rewarm/rewarm/internal/index"
 	"github.com/rewarm/rewarm/internal/wire"
 )
 
@@ -42,7 +43,7 @@ type realmFlags struct {
 type indexQueue struct {
 	realmFlags
 	URLs    []string      `arg:"" optional:"" name:"url" help:"Pages to render again; default: all of the realm."`
-	Wait    bool          `help:"End when nothing of the realm is left to do: 0, or 1 when pages were given up or the time is up."`
+	Wait    bool          `help:"End when nothing of the realm is left to do: 0, or 1 when pages (of those named, if any are) were given up or the time is up."`
 	Timeout time.Duration `help:"The longest to wait." default:"1h"`
 }
 
@@ -66,10 +67,30 @@ func (c *indexQueue) Run(r *run) error {
 		return fault.Wrap(fault.Internal, err, "not done after %s: %d pages are pending; is a worker running? (rewarm worker --help)", c.Timeout, status.Pending)
 	}
 	printIndex(r.streams.Out, status)
-	if len(status.Failures) > 0 {
-		return fault.New(fault.Internal, "%d pages were given up", max(status.Failed, len(status.Failures)))
+	if n := c.givenUp(status); n > 0 {
+		return fault.New(fault.Internal, "%d pages were given up", n)
 	}
 	return nil
+}
+
+// givenUp counts the pages given up that the command is about: those it named,
+// or else all of the realm.
+func (c *indexQueue) givenUp(status wire.IndexStatus) (n int) {
+	if len(c.URLs) == 0 && len(status.Failures) > 0 {
+		return max(status.Failed, len(status.Failures))
+	}
+	named := map[string]bool{}
+	for _, raw := range c.URLs {
+		if page, ok := index.Named(status.Realm, raw); ok {
+			named[page] = true
+		}
+	}
+	for _, f := range status.Failures {
+		if named[f.URL] {
+			n++
+		}
+	}
+	return n
 }
 
 // follow shows a bar on a terminal until nothing is pending.

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -31,6 +32,16 @@ func PageURL(realm string, u *url.URL, allow []string) (page string, ok bool) {
 		return "", false
 	}
 	return Identity(realm, below, u.RawQuery, allow)
+}
+
+// Named is the page that somebody who asks for it names, with any parameters:
+// whoever asks knows which ones make a page.
+func Named(realm, raw string) (page string, ok bool) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "", false
+	}
+	return PageURL(realm, u, slices.Collect(maps.Keys(u.Query())))
 }
 
 // Identity is PageURL of a path below the realm, escaped, and a query.

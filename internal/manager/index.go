@@ -3,7 +3,6 @@ package manager
 import (
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
@@ -59,15 +58,7 @@ func (m *Manager) queuePages(r *http.Request, realm string, urls []string, curre
 	}
 	jobs := make([]index.Job, 0, len(urls))
 	for _, raw := range urls {
-		u, err := url.Parse(raw)
-		if err != nil {
-			return fault.New(fault.Invalid, "%.200q is no URL", raw)
-		}
-		query := []string{}
-		for name := range u.Query() {
-			query = append(query, name) // whoever asks knows which parameters make a page
-		}
-		page, ok := index.PageURL(realm, u, query)
+		page, ok := index.Named(realm, raw)
 		if !ok {
 			return fault.New(fault.Invalid, "%.200q is no page of %s", raw, realm)
 		}
@@ -131,6 +122,8 @@ func (m *Manager) indexOf(r *http.Request, realm string) (wire.IndexStatus, erro
 	}
 	view.Stored, view.Skipped, view.Failed = progress.Stored, progress.Skipped, progress.Failed
 	failures, err := m.store.Failures(ctx, realm, run.Token)
+	// What is cut off is old: somebody who waits for a page learns of it.
+	slices.SortStableFunc(failures, func(a, b ledger.Failure) int { return b.At.Compare(a.At) })
 	for _, f := range failures[:min(len(failures), wire.MaxIndexFailures)] {
 		view.Failures = append(view.Failures, wire.IndexFailure{URL: f.URL, Renders: f.Renders, Reason: f.Reason, At: f.At})
 	}

@@ -27,7 +27,7 @@ type IndexStatus struct {
 	Stored   int            `json:"stored"`
 	Skipped  int            `json:"skipped"` // fresh already, or forbidden by robots rules
 	Failed   int            `json:"failed"`
-	Failures []IndexFailure `json:"failures"` // given up, at most 100
+	Failures []IndexFailure `json:"failures"` // given up, the newest first, at most 100
 }
 
 // MaxIndexFailures bounds the failures in an answer.
