@@ -28,8 +28,8 @@ const (
 	ModuleTTL = SnapshotTTL
 	// failureTTL is how long it is remembered why a page is not indexed.
 	failureTTL = SnapshotTTL
-	// invalidationTTL outlasts every module that an invalidation is about.
-	invalidationTTL = ModuleTTL + 24*time.Hour
+	// InvalidationTTL outlasts every module that an invalidation is about.
+	InvalidationTTL = ModuleTTL + 24*time.Hour
 	progressTTL     = 24 * time.Hour
 
 	snapshotBytes = 4 << 30
@@ -62,7 +62,7 @@ func (l *Ledger) buckets(o Options) {
 	l.snapshots = define(jetstream.KeyValueConfig{Bucket: "rewarm_snapshots", TTL: SnapshotTTL, MaxBytes: o.SnapshotBytes})
 	l.reporters = define(jetstream.KeyValueConfig{Bucket: "rewarm_reporters", TTL: release.RememberFor, Storage: jetstream.FileStorage})
 	l.modules = define(jetstream.KeyValueConfig{Bucket: "rewarm_modules", TTL: ModuleTTL, MaxBytes: moduleBytes})
-	l.invalidations = define(jetstream.KeyValueConfig{Bucket: "rewarm_invalidations", TTL: invalidationTTL, MaxBytes: 4 * smallBytes})
+	l.invalidations = define(jetstream.KeyValueConfig{Bucket: "rewarm_invalidations", TTL: InvalidationTTL, MaxBytes: 4 * smallBytes})
 	l.runs = define(jetstream.KeyValueConfig{Bucket: "rewarm_runs"})
 	l.failures = define(jetstream.KeyValueConfig{Bucket: "rewarm_failures", TTL: failureTTL, MaxBytes: 8 * smallBytes})
 	l.progress = define(jetstream.KeyValueConfig{Bucket: "rewarm_progress", TTL: progressTTL, Storage: jetstream.MemoryStorage})

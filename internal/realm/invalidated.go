@@ -2,6 +2,7 @@ package realm
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -15,22 +16,37 @@ type invalidated struct {
 	// known: all that was stored has been heard. Before that nothing that is
 	// stored may be believed.
 	known   bool
-	newest  uint64            // generation
-	modules map[string]uint64 // generation by URL
-	purges  uint64            // of pages, that were heard
+	newest  uint64                 // generation
+	modules map[string]heardModule // by URL
+	purges  uint64                 // of pages, that were heard
+	pruned  time.Time
 }
 
-func newInvalidated() *invalidated { return &invalidated{modules: map[string]uint64{}} }
+// heardModule is the newest invalidation of one module.
+type heardModule struct {
+	generation uint64
+	at         time.Time // it was heard
+}
 
-func (i *invalidated) hear(said ledger.Invalidation) {
+// pruneEvery is how often what no stored module can be older than is forgotten.
+const pruneEvery = time.Hour
+
+func newInvalidated() *invalidated { return &invalidated{modules: map[string]heardModule{}} }
+
+func (i *invalidated) hear(said ledger.Invalidation, now time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.newest = max(i.newest, said.Generation)
-	if said.Module != "" {
-		i.modules[said.Module] = max(i.modules[said.Module], said.Generation)
-	} else {
+	if said.Module == "" {
 		i.purges++
+		return
 	}
+	i.modules[said.Module] = heardModule{max(i.modules[said.Module].generation, said.Generation), now}
+	if now.Sub(i.pruned) < pruneEvery {
+		return
+	}
+	i.pruned = now
+	maps.DeleteFunc(i.modules, func(_ string, m heardModule) bool { return now.Sub(m.at) > ledger.InvalidationTTL })
 }
 
 func (i *invalidated) setKnown(known bool) {
@@ -58,11 +74,11 @@ func (i *invalidated) purged() uint64 {
 func (i *invalidated) since(m words.Module) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.modules[m.URL] > m.Generation {
+	if i.modules[m.URL].generation > m.Generation {
 		return true
 	}
 	for _, dep := range m.Deps {
-		if i.modules[dep] > m.Generation {
+		if i.modules[dep].generation > m.Generation {
 			return true
 		}
 	}
@@ -95,7 +111,7 @@ func (s *Server) hearOnce(ctx context.Context) error {
 		case known:
 			s.invalidated.setKnown(true)
 		default:
-			s.invalidated.hear(said)
+			s.invalidated.hear(said, s.o.Now())
 			s.pages.dropAll(func(key pageKey) bool { return said.Pages.Has(key.url) })
 		}
 	}

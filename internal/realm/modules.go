@@ -252,7 +252,7 @@ func (s *Server) invalidateModule(w http.ResponseWriter, r *http.Request) error 
 	// Also after an error: what was said was heard elsewhere, so it is true here.
 	urls := make([]string, 0, len(said))
 	for _, invalidation := range said {
-		s.invalidated.hear(invalidation)
+		s.invalidated.hear(invalidation, s.o.Now())
 		s.modules.forget(invalidation.Module)
 		urls = append(urls, invalidation.Module)
 	}

@@ -240,7 +240,7 @@ func TestAnInvalidationReachesWhatWasMadeOfIt(t *testing.T) {
 		until(t, "it is heard", func() bool {
 			server.invalidated.mu.Lock()
 			defer server.invalidated.mu.Unlock()
-			return server.invalidated.modules[r.URL()+"/other"] > 0
+			return server.invalidated.modules[r.URL()+"/other"].generation > 0
 		})
 	}
 }
@@ -379,4 +379,19 @@ func TestF09_APurgeThatIsNotHeardIsNotUndoneByARender(t *testing.T) {
 	}
 	s, _ := start(t, o)
 	contains(t, hit(t, s, "/").body, "<p>render 2</p>")
+}
+
+func TestInvalidationsAreForgottenWithTheModulesTheyAreAbout(t *testing.T) {
+	i, now := newInvalidated(), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for n := range uint64(1000) {
+		i.hear(ledger.Invalidation{Module: fmt.Sprint("http://r/", n), Generation: n + 1}, now)
+	}
+	i.hear(ledger.Invalidation{Module: "http://r/0", Generation: 2000}, now.Add(24*time.Hour))
+	if !i.since(words.Module{URL: "http://r/1"}) {
+		t.Error("forgotten after a day")
+	}
+	i.hear(ledger.Invalidation{Module: "http://r/new", Generation: 2001}, now.Add(ledger.InvalidationTTL+time.Second))
+	if len(i.modules) != 2 || !i.since(words.Module{URL: "http://r/0", Generation: 1999}) {
+		t.Errorf("%d are kept, want the two that were heard since", len(i.modules))
+	}
 }
