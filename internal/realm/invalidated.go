@@ -112,7 +112,9 @@ func (s *Server) hearOnce(ctx context.Context) error {
 			s.invalidated.setKnown(true)
 		default:
 			s.invalidated.hear(said, s.o.Now())
-			s.pages.dropAll(func(key pageKey) bool { return said.Pages.Has(key.url) })
+			if said.Pages != (ledger.Selection{}) { // else it is of no page, and visitors would wait for the walk
+				s.pages.dropAll(func(key pageKey) bool { return said.Pages.Has(key.url) })
+			}
 		}
 	}
 }
