@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/rewarm/rewarm/internal/index"
@@ -36,15 +37,11 @@ func (w *Worker) seed(ctx context.Context, job index.Job, deliveries int) result
 	if err != nil {
 		return refused(oneLine("%v", err))
 	}
-	sitemaps := append([]string{job.Realm + "/sitemap.xml"}, site.robots.Sitemaps...)
-	read, listed := map[string]bool{}, 0
-	for len(sitemaps) > 0 && len(read) < maxSitemaps && listed < maxListed {
-		address := sitemaps[0]
-		sitemaps = sitemaps[1:]
-		if read[address] || !sameOrigin(address, job.Realm) {
-			continue
-		}
-		read[address] = true
+	sitemaps, listed := &sitemapList{realm: job.Realm}, 0
+	sitemaps.add(job.Realm + "/sitemap.xml")
+	sitemaps.add(site.robots.Sitemaps...)
+	for i := 0; i < len(sitemaps.all) && listed < maxListed; i++ {
+		address := sitemaps.all[i]
 		got, err := w.sites.sitemap(ctx, address)
 		if ctx.Err() != nil {
 			return refused("the worker ends")
@@ -53,7 +50,7 @@ func (w *Worker) seed(ctx context.Context, job index.Job, deliveries int) result
 		if err != nil || got.Cut {
 			w.log.Warn("sitemap read in part", "sitemap", address, "pages", len(got.Pages), "cut", got.Cut, "error", err)
 		}
-		sitemaps = append(sitemaps, got.Sitemaps...)
+		sitemaps.add(got.Sitemaps...)
 		listed += len(got.Pages)
 		n, err := w.queue(ctx, job, site, got.Pages)
 		if err != nil {
@@ -61,8 +58,26 @@ func (w *Worker) seed(ctx context.Context, job index.Job, deliveries int) result
 		}
 		queued += n
 	}
-	w.log.Info("pages queued", "realm", job.Realm, "run", job.Run, "sitemaps", len(read), "listed", listed, "queued", queued)
+	w.log.Info("pages queued", "realm", job.Realm, "run", job.Run, "sitemaps", len(sitemaps.all), "listed", listed, "queued", queued)
 	return result{fresh: true}
+}
+
+// sitemapList are the sitemaps to read of a realm: of its own origin, each once,
+// at most maxSitemaps, however many its files name.
+type sitemapList struct {
+	realm string
+	all   []string
+}
+
+func (l *sitemapList) add(addresses ...string) {
+	for _, address := range addresses {
+		if len(l.all) >= maxSitemaps {
+			return
+		}
+		if !slices.Contains(l.all, address) && sameOrigin(address, l.realm) {
+			l.all = append(l.all, address)
+		}
+	}
 }
 
 // routes are the pages of a realm that are indexed whatever its sitemaps say.

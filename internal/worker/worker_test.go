@@ -421,6 +421,24 @@ func TestOneSitemapThatCannotBeReadCostsOnlyItsOwnPages(t *testing.T) {
 	r.equal(r.stored("t1"), "/", "/a")
 }
 
+func TestSitemapsAreBoundedHoweverManyAreNamed(t *testing.T) {
+	l := sitemapList{realm: "http://r"}
+	for range 3 {
+		for i := range 50 {
+			l.add("http://r/same.xml", "http://elsewhere.example/s.xml", "::", fmt.Sprintf("http://r/%d.xml", i))
+		}
+	}
+	if len(l.all) != 51 {
+		t.Errorf("%d, want each of the realm once", len(l.all))
+	}
+	for i := range 2 * maxSitemaps {
+		l.add(fmt.Sprintf("http://r/more%d.xml", i))
+	}
+	if len(l.all) != maxSitemaps {
+		t.Errorf("%d, want %d", len(l.all), maxSitemaps)
+	}
+}
+
 // A seed that is handed out again finds pages that are being rendered.
 func TestASeedThatIsDoneAgainForgetsNoFailures(t *testing.T) {
 	r := newRig(t)
