@@ -298,6 +298,22 @@ func TestQueueAndKeysAreBounded(t *testing.T) {
 	}
 }
 
+func TestARenderOfTheOldReleaseHoldsNoPageOfTheNew(t *testing.T) {
+	q, now := newRenderQueue(), time.Now()
+	private := rendered{outcome: "private", hold: time.Hour}
+	old, _ := q.add("/a", now)
+	q.forget() // a deploy, while it is rendered
+	q.done(<-q.jobs, private, now)
+	fresh, why := q.add("/a", now)
+	if fresh == old || why != "" {
+		t.Fatalf("held by the old release's render: %q", why)
+	}
+	q.done(<-q.jobs, private, now)
+	if again, _ := q.add("/a", now); again != fresh {
+		t.Error("the new release's own render holds nothing")
+	}
+}
+
 func TestCaptureThatFitsNowhereGivesTheBareShell(t *testing.T) {
 	o, f, _ := rendering(t)
 	f.visited = func(_ wire.VisitRequest, call client.Call) (client.VisitAnswer, error) {

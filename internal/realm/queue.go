@@ -15,16 +15,18 @@ type renderQueue struct {
 	jobs chan *job
 	left chan index.Job // for the workers
 
-	mu   sync.Mutex
-	busy map[string]*job   // by URL, queued or being rendered
-	hold map[string]*job   // done, and not again before its time
-	keys map[[16]byte]bool // what was asked for under the current token
+	mu       sync.Mutex
+	switches int               // of the release
+	busy     map[string]*job   // by URL, queued or being rendered
+	hold     map[string]*job   // done, and not again before its time
+	keys     map[[16]byte]bool // what was asked for under the current token
 }
 
 // job is one render of a page, however many want it.
 type job struct {
-	url  string
-	done chan struct{}
+	url      string
+	switches int // of the release, when it was queued
+	done     chan struct{}
 
 	// Read after done.
 	until     time.Time // not again before
@@ -39,6 +41,7 @@ func newRenderQueue() *renderQueue {
 func (q *renderQueue) forget() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.switches++
 	clear(q.keys)
 	clear(q.hold)
 }
@@ -60,7 +63,7 @@ func (q *renderQueue) add(url string, now time.Time) (j *job, why string) {
 		return nil, "too_many_keys"
 	}
 	q.keys[key] = true
-	j = &job{url: url, done: make(chan struct{})}
+	j = &job{url: url, switches: q.switches, done: make(chan struct{})}
 	select {
 	case q.jobs <- j:
 	default:
@@ -78,7 +81,7 @@ func (q *renderQueue) done(j *job, o rendered, now time.Time) {
 	j.until, j.elsewhere = now.Add(o.hold), o.elsewhere
 	close(j.done)
 	delete(q.busy, j.url)
-	if o.hold > 0 {
+	if o.hold > 0 && j.switches == q.switches { // else it says nothing of the current release
 		q.hold[j.url] = j
 	}
 	if len(q.hold) > maxQueued {
