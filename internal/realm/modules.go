@@ -2,7 +2,6 @@ package realm
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -40,7 +39,7 @@ type modules struct {
 	mu      sync.Mutex
 	flights map[moduleKey]*moduleFlight
 	failed  map[moduleKey]held // the page's own errors
-	keys    map[[16]byte]bool  // what was asked for under the current token
+	keys    *keys
 }
 
 // moduleFlight is one render, however many wait for it.
@@ -55,14 +54,14 @@ type moduleFlight struct {
 }
 
 func newModules() *modules {
-	return &modules{jobs: make(chan *moduleFlight, maxModules), flights: map[moduleKey]*moduleFlight{}, failed: map[moduleKey]held{}, keys: map[[16]byte]bool{}}
+	return &modules{jobs: make(chan *moduleFlight, maxModules), flights: map[moduleKey]*moduleFlight{}, failed: map[moduleKey]held{}, keys: newKeys()}
 }
 
 // start begins a release: its keys are counted anew.
 func (m *modules) start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	clear(m.keys)
+	m.keys.forget()
 	clear(m.failed)
 }
 
@@ -76,11 +75,9 @@ func (m *modules) join(key moduleKey, now time.Time) (*moduleFlight, error) {
 	}
 	f := m.flights[key]
 	if f == nil {
-		sum := sha256.Sum256([]byte(key.url))
-		if !m.keys[[16]byte(sum[:16])] && len(m.keys) >= maxKeys {
+		if !m.keys.ask(key.url, now) {
 			return nil, fault.Refuse(time.Minute, "Too many modules were asked for")
 		}
-		m.keys[[16]byte(sum[:16])] = true
 		f = &moduleFlight{key: key, done: make(chan struct{})}
 		select {
 		case m.jobs <- f:
@@ -121,6 +118,9 @@ func (m *modules) land(f *moduleFlight, now time.Time) {
 	defer m.mu.Unlock()
 	if m.flights[f.key] == f {
 		delete(m.flights, f.key)
+	}
+	if f.err == nil {
+		m.keys.got(f.key.url)
 	}
 	if errors.Is(f.err, errOfPage) {
 		for key, h := range m.failed {

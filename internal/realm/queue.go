@@ -2,7 +2,6 @@ package realm
 
 import (
 	"context"
-	"crypto/sha256"
 	"sync"
 	"time"
 
@@ -16,10 +15,10 @@ type renderQueue struct {
 	left chan index.Job // for the workers
 
 	mu       sync.Mutex
-	switches int               // of the release
-	busy     map[string]*job   // by URL, queued or being rendered
-	hold     map[string]*job   // done, and not again before its time
-	keys     map[[16]byte]bool // what was asked for under the current token
+	switches int             // of the release
+	busy     map[string]*job // by URL, queued or being rendered
+	hold     map[string]*job // done, and not again before its time
+	keys     *keys
 }
 
 // job is one render of a page, however many want it.
@@ -34,7 +33,7 @@ type job struct {
 }
 
 func newRenderQueue() *renderQueue {
-	return &renderQueue{jobs: make(chan *job, maxQueued), left: make(chan index.Job, maxLeft), busy: map[string]*job{}, hold: map[string]*job{}, keys: map[[16]byte]bool{}}
+	return &renderQueue{jobs: make(chan *job, maxQueued), left: make(chan index.Job, maxLeft), busy: map[string]*job{}, hold: map[string]*job{}, keys: newKeys()}
 }
 
 // forget starts a release: its keys are counted anew.
@@ -42,15 +41,13 @@ func (q *renderQueue) forget() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.switches++
-	clear(q.keys)
+	q.keys.forget()
 	clear(q.hold)
 }
 
 // add queues a URL unless it is queued already, or was just tried. It returns
 // the job to wait for; or nil, and why names what kept it out.
 func (q *renderQueue) add(url string, now time.Time) (j *job, why string) {
-	sum := sha256.Sum256([]byte(url))
-	key := [16]byte(sum[:16])
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if j := q.busy[url]; j != nil {
@@ -59,10 +56,9 @@ func (q *renderQueue) add(url string, now time.Time) (j *job, why string) {
 	if j := q.hold[url]; j != nil && now.Before(j.until) {
 		return j, ""
 	}
-	if !q.keys[key] && len(q.keys) >= maxKeys {
+	if !q.keys.ask(url, now) {
 		return nil, "too_many_keys"
 	}
-	q.keys[key] = true
 	j = &job{url: url, switches: q.switches, done: make(chan struct{})}
 	select {
 	case q.jobs <- j:
@@ -81,6 +77,10 @@ func (q *renderQueue) done(j *job, o rendered, now time.Time) {
 	j.until, j.elsewhere = now.Add(o.hold), o.elsewhere
 	close(j.done)
 	delete(q.busy, j.url)
+	switch o.outcome {
+	case "stored", "already_there", "claimed_elsewhere":
+		q.keys.got(j.url)
+	}
 	if o.hold > 0 && j.switches == q.switches { // else it says nothing of the current release
 		q.hold[j.url] = j
 	}

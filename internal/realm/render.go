@@ -21,7 +21,6 @@ const (
 	maxLeft       = 1000 // on their way to the workers
 	// visitorPriority puts what a visitor came for before what is indexed.
 	visitorPriority = 10
-	maxKeys         = 10_000
 	// refusedHold is how long a page that the fleet refused is not asked for
 	// again; a refusal says nothing of the page, so it is short.
 	refusedHold = time.Second
