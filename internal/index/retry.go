@@ -46,6 +46,9 @@ const (
 	Refused
 	// Overtaken: the release changed meanwhile.
 	Overtaken
+	// Held: nothing was rendered, for a reason of the realm or the page alone:
+	// its rate, its rules, a purge. Others are not concerned.
+	Held
 )
 
 // Verdict is what happens to the job.
@@ -59,7 +62,8 @@ type Verdict struct {
 
 // Judge decides after a try: renders is how often the page was rendered in
 // vain, this time included; deliveries how often the job was handed out; asked
-// the time after which the fleet wants to be asked again, 0 if it did not say.
+// the time after which the fleet, or the realm's rate, wants to be asked again,
+// 0 if it did not say.
 //
 // A refusal never ends a job, for it says nothing of the page: a fleet that is
 // away for an hour leaves no page unindexed. What ends such a job is the
@@ -77,6 +81,11 @@ func Judge(outcome Outcome, renders, deliveries int, asked time.Duration) Verdic
 		return Verdict{After: Backoff(renders)}
 	case Overtaken:
 		return Verdict{After: grown(overtakenFor, 2, deliveries)}
+	case Held:
+		if asked > 0 {
+			return Verdict{After: min(asked, maxBackoff)}
+		}
+		return Verdict{After: grown(refusedFor, 2, deliveries)}
 	}
 	return Verdict{
 		After: min(max(asked, grown(refusedFor, 2, deliveries)), maxBackoff),

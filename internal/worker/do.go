@@ -18,11 +18,13 @@ import (
 type result struct {
 	outcome index.Outcome
 	reason  string        // of anything but Done
-	after   time.Duration // the fleet's wish, 0 if it has none
+	after   time.Duration // the wish of the fleet or of the realm's rate, 0 if there is none
 	fresh   bool          // Done, and nothing had to be rendered
 }
 
 func refused(reason string) result { return result{outcome: index.Refused, reason: reason} }
+
+func held(reason string) result { return result{outcome: index.Held, reason: reason} }
 
 // do tries a job once, and ends it or gives it back.
 func (w *Worker) do(ctx context.Context, job *ledger.QueuedJob) {
@@ -76,7 +78,7 @@ func (w *Worker) end(ctx context.Context, job *ledger.QueuedJob) {
 func (w *Worker) page(ctx context.Context, job index.Job) result {
 	site, err := w.sites.of(ctx, job.Realm, w.o.Now())
 	if err != nil {
-		return refused(oneLine("robots rules not known: %v", err))
+		return held(oneLine("robots rules not known: %v", err))
 	}
 	// What a visitor asked for is no crawling.
 	if job.Class != index.Miss && !site.robots.Allow(job.URL) {
@@ -89,7 +91,12 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	if stored.Status == words.StatusReady && !job.Needed(w.o.Now(), stored.RenderedAt, w.o.MaxAge) {
 		return w.leads(ctx, job, site, stored.HTTPStatus, index.Links(job.URL, stored.HTML), result{fresh: true})
 	}
-	if err := site.limiter.Wait(ctx); err != nil {
+	wait, mine := site.pace.turn(w.o.Now())
+	if !mine {
+		// Given back, not waited for: a slow realm would take all lanes.
+		return result{outcome: index.Held, reason: "not this realm's turn", after: wait}
+	}
+	if !pause(ctx, wait) {
 		return refused("the worker ends")
 	}
 	before, err := w.o.Store.Purges(ctx, job.Realm)
@@ -111,6 +118,9 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	if err := w.o.Store.PutUnpurged(ctx, snapshotOf(job, answer, w.o.Now()), before); err != nil {
 		if errors.Is(err, ledger.ErrTooLarge) || errors.Is(err, ledger.ErrInvalid) {
 			return result{outcome: index.Hopeless, reason: oneLine("%v", err)}
+		}
+		if errors.Is(err, ledger.ErrPurged) {
+			return held(oneLine("%v", err))
 		}
 		return refused(oneLine("%v", err))
 	}
@@ -225,6 +235,8 @@ func (w *Worker) say(job *ledger.QueuedJob, got result, verdict index.Verdict, e
 		log.Warn("failure not recorded", "reason", got.reason, "error", err)
 	case verdict.Dead:
 		log.Warn("page given up", "reason", got.reason, "deliveries", job.Deliveries)
+	case got.outcome == index.Held && got.after > 0:
+		log.Debug("page waits for its realm's turn", "after", verdict.After)
 	case !verdict.Finished:
 		log.Info("page is tried again", "reason", got.reason, "after", verdict.After)
 	default:

@@ -31,7 +31,7 @@ func (w *Worker) seed(ctx context.Context, job index.Job, deliveries int) result
 	}
 	site, err := w.sites.of(ctx, job.Realm, w.o.Now())
 	if err != nil {
-		return refused(oneLine("robots rules not known: %v", err))
+		return held(oneLine("robots rules not known: %v", err))
 	}
 	queued, err := w.queue(ctx, job, site, w.routes(job.Realm))
 	if err != nil {

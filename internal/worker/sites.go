@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/rewarm/rewarm/internal/index"
 )
 
@@ -20,6 +18,9 @@ const (
 	fetchTimeout = 30 * time.Second
 	// rulesAge is how long robots rules are believed.
 	rulesAge = 5 * time.Minute
+	// unreadFor is how long rules that could not be read are not asked for again:
+	// a realm that is down would cost each of its jobs a fetchTimeout.
+	unreadFor = 5 * time.Second
 	// maxSeen bounds what is remembered of the links of one realm's run; links
 	// beyond it are not followed.
 	maxSeen = 200_000
@@ -30,10 +31,16 @@ const (
 // site is what is known of a realm: its rules, how fast it may go, and what of
 // it was queued.
 type site struct {
-	robots  index.Robots
-	readAt  time.Time
-	limiter *rate.Limiter
-	queued  *queued
+	robots index.Robots
+	readAt time.Time
+	pace   *pace
+	queued *queued
+}
+
+// unread are rules that could not be read.
+type unread struct {
+	err error
+	at  time.Time
 }
 
 // queued are the pages that were queued in a realm's newest run, so that a page
@@ -82,12 +89,13 @@ type sites struct {
 
 	mu      sync.Mutex
 	byRealm map[string]*site
+	unread  map[string]unread
 }
 
 func newSites(perSecond float64) *sites {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
-	return &sites{rate: perSecond, byRealm: map[string]*site{}, http: &http.Client{
+	return &sites{rate: perSecond, byRealm: map[string]*site{}, unread: map[string]unread{}, http: &http.Client{
 		Transport: transport, Timeout: fetchTimeout,
 		CheckRedirect: func(next *http.Request, via []*http.Request) error {
 			if len(via) > 3 || next.URL.Host != via[0].URL.Host || next.URL.Scheme != via[0].URL.Scheme {
@@ -101,34 +109,37 @@ func newSites(perSecond float64) *sites {
 // of is a realm's site, with rules that are at most rulesAge old.
 func (s *sites) of(ctx context.Context, realm string, now time.Time) (*site, error) {
 	s.mu.Lock()
-	known := s.byRealm[realm]
+	known, failed := s.byRealm[realm], s.unread[realm]
 	s.mu.Unlock()
 	if known != nil && now.Sub(known.readAt) < rulesAge {
 		return known, nil
 	}
-	robots, err := s.robots(ctx, realm)
-	if err != nil {
-		return nil, err
+	if failed.err != nil && now.Sub(failed.at) < unreadFor {
+		return nil, failed.err
 	}
+	robots, err := s.robots(ctx, realm)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fresh := &site{robots: robots, readAt: now, limiter: rate.NewLimiter(0, 1), queued: &queued{}}
-	if known := s.byRealm[realm]; known != nil {
-		fresh.limiter, fresh.queued = known.limiter, known.queued
+	if len(s.unread) >= maxSites {
+		clear(s.unread)
 	}
-	fresh.limiter.SetLimit(limitOf(s.rate, robots.Delay))
+	if err != nil {
+		if ctx.Err() == nil {
+			s.unread[realm] = unread{err, now}
+		}
+		return nil, err
+	}
+	delete(s.unread, realm)
+	fresh := &site{robots: robots, readAt: now, pace: newPace(), queued: &queued{}}
+	if known := s.byRealm[realm]; known != nil {
+		fresh.pace, fresh.queued = known.pace, known.queued
+	}
+	fresh.pace.limiter.SetLimit(limitOf(s.rate, robots.Delay))
 	if len(s.byRealm) >= maxSites {
 		clear(s.byRealm)
 	}
 	s.byRealm[realm] = fresh
 	return fresh, nil
-}
-
-func limitOf(perSecond float64, delay time.Duration) rate.Limit {
-	if delay > 0 {
-		return min(rate.Limit(perSecond), rate.Every(delay))
-	}
-	return rate.Limit(perSecond)
 }
 
 // robots reads the rules at the root of the realm's origin, where robots.txt is.
