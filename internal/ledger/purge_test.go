@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 
@@ -12,8 +13,9 @@ import (
 // nothing behind it.
 func TestF09_NoPageOutlivesThePurgeThatBeganAfterItsRender(t *testing.T) {
 	l := fresh(t)
-	page := words.Snapshot{Realm: "http://r", Token: "t", URL: "http://r/a", HTML: "<p>old</p>"}
-	for range 100 {
+	// Large: packing it takes longer than a purge, which then ends before the put.
+	page := words.Snapshot{Realm: "http://r", Token: "t", URL: "http://r/a", HTML: strings.Repeat("old ", MaxSnapshotRaw/4)}
+	for range 20 {
 		before, err := l.Purges(t.Context(), page.Realm)
 		if err != nil {
 			t.Fatal(err)
