@@ -36,6 +36,7 @@ type captured struct {
 	Empty   bool     `json:"empty"`
 	Links   []string `json:"links"`
 	Residue left     `json:"residue"`
+	Told    int64    `json:"told"` // how much the page had said by then
 	Module  struct {
 		JSON  string `json:"json"`
 		Fault string `json:"fault"`
@@ -101,6 +102,7 @@ func (p *Page) capture(ctx context.Context, quiet time.Duration, wanted string) 
 // prove asks for a capture with a proof of quiet. A page that has none now, for
 // it moves or another document came in between, is asked again later.
 func (p *Page) prove(ctx context.Context, quiet time.Duration, wanted string) error {
+	document := p.state.generation()
 	got, err := p.capture(ctx, quiet, wanted)
 	if err != nil && !isRemote(err) {
 		return err
@@ -108,7 +110,7 @@ func (p *Page) prove(ctx context.Context, quiet time.Duration, wanted string) er
 	if err != nil || got != nil && got.Unquiet {
 		got = nil
 	}
-	p.state.proved(got, time.Now())
+	p.state.proved(got, document, time.Now())
 	return nil
 }
 

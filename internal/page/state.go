@@ -50,6 +50,7 @@ type state struct {
 	throws    []thrown
 	console   []words.ConsoleLine
 	failed    []words.FailedRequest
+	told      int64     // how much the document has said, as far as it was heard
 	shot      *captured // what came with a ready or a proof; void once anything changes
 	isReady   bool      // #standby-ready is there
 	isFailing bool      // the transition was rejected
@@ -113,10 +114,12 @@ func (s *state) isBlank() bool {
 	return s.blank
 }
 
-func (s *state) wake() {
+func (s *state) wake() { signal(s.changed) }
+
+func signal(c chan struct{}) {
 	select {
-	case s.changed <- struct{}{}:
-	default:
+	case c <- struct{}{}:
+	default: // already signalled
 	}
 }
 
@@ -147,12 +150,14 @@ func (s *state) look(now time.Time) (out outcome, over bool) {
 	return out, out.decision.Settled
 }
 
-// proved notes a proof of quiet, and the capture that was made with it; without
-// one the page could not prove it.
-func (s *state) proved(with *captured, now time.Time) {
+// proved notes a proof of quiet that was asked for in the document of that
+// number, and the capture that was made with it; without one the page could not
+// prove it. What the page has said since it gave the proof may have been heard
+// already: then the proof, and what it shows, is void.
+func (s *state) proved(with *captured, document int, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if with == nil {
+	if with == nil || document != s.documents || with.Told < s.told {
 		s.machine.Unproved(now)
 		return
 	}
@@ -178,6 +183,7 @@ func (s *state) committed(loader, at, unreachable string, now time.Time) {
 	if s.begun {
 		skew = s.skew
 	}
+	s.told = 0
 	s.attested = s.fulfilled[loader] && unreachable == ""
 	s.fulfilled = map[string]bool{}
 	s.begun, s.epoch, s.blank = true, 0, false
@@ -200,6 +206,7 @@ func (s *state) committed(loader, at, unreachable string, now time.Time) {
 // told is a message of the page's instrumentation.
 type told struct {
 	Kind     string `json:"t"`
+	Order    int64  `json:"o"` // the document's first is 1
 	Epoch    int    `json:"e"`
 	Signal   string `json:"r"`
 	Attr     string `json:"a"`
@@ -216,6 +223,7 @@ func (p *Page) tell(m told, now time.Time) {
 	s := &p.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.told = m.Order
 	if s.machine == nil || m.Epoch != s.epoch {
 		return
 	}

@@ -6,4 +6,5 @@ const document = (real => new Proxy(real, { get(_, name) {
   const value = Reflect.get(Document.prototype, name, real);
   return typeof value === 'function' ? value.bind(real) : value;
 } }))(window.document);
+const messages = Number.MAX_SAFE_INTEGER; // unknown here
 const residue = { left: () => ({ shown: [], grown: [] }), leftOut: () => new Set(), presence: () => () => true, isIdleRule: () => false };

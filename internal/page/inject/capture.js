@@ -58,5 +58,6 @@ const capture = (realms, limit, wanted) => {
   c.err = err ? err.textContent.slice(0, 4096) : null;
   c.empty = !document.body || !document.body.firstElementChild && !document.body.textContent.trim();
   c.residue = residue.left();
+  c.told = messages;
   return c;
 };

@@ -22,11 +22,12 @@ const say = (t, more, shot, always) => {
   if (want) { try { sel = !!find(want) } catch { sel = false } }
   const isNew = value !== '' && (touched || el !== oldEl);
   const isReady = sig === 'true' || sig === '' && value === 'ready' && isNew;
-  raw(stringify({ t, e: epoch, r: sig, a: value, n: isNew, s: sel, w: !!find('#standby-ready'), m: muts,
+  raw(stringify({ t, o: ++messages, e: epoch, r: sig, a: value, n: isNew, s: sel, w: !!find('#standby-ready'),
     x: more === undefined ? '' : cut(more, 1024), c: shot && (isReady && !want || always) ? shot() : undefined }));
   return isReady;
 };
-let epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();
+// messages counts what was said: a capture tells how much when it was made.
+let messages = 0, epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();
 
 if (cfg.origins.includes(location.origin) && cfg.auth) {
   try { localStorage.setItem('boxel-session', cfg.auth) } catch { /* no storage here */ }
