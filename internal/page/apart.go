@@ -8,7 +8,6 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	cdpage "github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/runtime"
 
 	"github.com/rewarm/rewarm/internal/chrome"
 )
@@ -26,10 +25,8 @@ func (p *Page) captureApart(ctx context.Context, wanted string) (*captured, erro
 	}
 	expression := strings.Join([]string{"(() => {", apartJS, wrapJS, stylesJS, markupJS, captureJS,
 		fmt.Sprintf("return capture(%s,%d,%s)})()", p.realmList(), captureLimit, quote(wanted))}, "\n")
-	yes := true
 	var answer evaluated[*captured]
-	err = p.session.CallInOrder(ctx, runtime.CommandEvaluate,
-		runtime.EvaluateParams{Expression: expression, ReturnByValue: &yes, Silent: &yes, ContextID: world.ExecutionContextID}, &answer)
+	err = p.tab.evaluate(ctx, world.ExecutionContextID, expression, &answer)
 	if e := answer.ExceptionDetails; e != nil {
 		return &captured{Fault: exceptionText(e)}, err
 	}

@@ -160,13 +160,9 @@ type evaluated[T any] struct {
 	ExceptionDetails *runtime.ExceptionDetails `json:"exceptionDetails"`
 }
 
-// evaluate runs an expression in the page and decodes its value; one that is a
-// promise is awaited. It returns after the pump has handled every event that
-// was sent before the answer.
+// evaluate runs an expression in the page's own world; see [tab.evaluate].
 func (p *Page) evaluate(ctx context.Context, expression string, into any) error {
-	yes := true
-	return p.session.CallInOrder(ctx, runtime.CommandEvaluate,
-		runtime.EvaluateParams{Expression: expression, ReturnByValue: &yes, Silent: &yes, AwaitPromise: &yes}, into)
+	return p.tab.evaluate(ctx, 0, expression, into)
 }
 
 // quote makes s a JavaScript string literal.

@@ -270,30 +270,10 @@ func (p *Page) settle(ctx context.Context, soft time.Time, wanted string) (outco
 		if out.decision.Prove > 0 {
 			err = p.prove(bounded, out.decision.Prove, wanted)
 		} else {
-			err = p.waitChange(bounded, out.decision.Next)
+			err = p.waitChange(bounded, p.state.changed, out.decision.Next)
 		}
 		if err != nil {
 			return ends(err)
 		}
-	}
-}
-
-// waitChange returns when something may have changed or at the given time.
-func (p *Page) waitChange(ctx context.Context, at time.Time) error {
-	var timer <-chan time.Time
-	if !at.IsZero() {
-		t := time.NewTimer(time.Until(at))
-		defer t.Stop()
-		timer = t.C
-	}
-	select {
-	case <-p.state.changed:
-		return nil
-	case <-timer:
-		return nil
-	case <-p.gone:
-		return fmt.Errorf("page: %w", chrome.ErrGone)
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 
 	"github.com/rewarm/rewarm/internal/chrome"
@@ -69,6 +71,35 @@ func (b *Browser) newTab(ctx context.Context, events ...string) (*tab, error) {
 func (t *tab) Gone() <-chan struct{} { return t.gone }
 
 func (t *tab) end() { t.ending.Do(func() { close(t.gone) }) }
+
+// waitChange returns when something may have changed or at the given time.
+func (t *tab) waitChange(ctx context.Context, changed <-chan struct{}, at time.Time) error {
+	var due <-chan time.Time
+	if !at.IsZero() {
+		timer := time.NewTimer(time.Until(at))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-due:
+		return nil
+	case <-t.gone:
+		return fmt.Errorf("page: %w", chrome.ErrGone)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// evaluate runs an expression in a world of the page, 0 for its own, and decodes
+// its value; one that is a promise is awaited. It returns after every event that
+// was sent before the answer has been handled.
+func (t *tab) evaluate(ctx context.Context, world runtime.ExecutionContextID, expression string, into any) error {
+	yes := true
+	return t.session.CallInOrder(ctx, runtime.CommandEvaluate,
+		runtime.EvaluateParams{Expression: expression, ReturnByValue: &yes, Silent: &yes, AwaitPromise: &yes, ContextID: world}, into)
+}
 
 // dispose closes the context with all that is in it.
 func (t *tab) dispose() error {

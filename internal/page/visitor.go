@@ -237,7 +237,7 @@ func (v *visitor) visit(ctx context.Context) (adopted bool, err error) {
 			return adopted, nil
 		}
 		if decision.Prove == 0 {
-			if err := v.waitChange(ctx, decision.Next); err != nil {
+			if err := v.waitChange(ctx, v.changed, decision.Next); err != nil {
 				return adopted, err
 			}
 			continue
@@ -260,26 +260,6 @@ func (v *visitor) visit(ctx context.Context) (adopted bool, err error) {
 	}
 }
 
-// waitChange returns when something may have changed or at the given time.
-func (v *visitor) waitChange(ctx context.Context, at time.Time) error {
-	var timer <-chan time.Time
-	if !at.IsZero() {
-		t := time.NewTimer(time.Until(at))
-		defer t.Stop()
-		timer = t.C
-	}
-	select {
-	case <-v.changed:
-		return nil
-	case <-timer:
-		return nil
-	case <-v.gone:
-		return fmt.Errorf("page: %w", chrome.ErrGone)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // visitorQuiet is for how long nothing may have changed. A visitor's page has no
 // instrumentation that knows its timers, so it is longer than a render's.
 const visitorQuiet = 300 * time.Millisecond
@@ -295,12 +275,6 @@ func (v *visitor) inWorld(ctx context.Context, expression string, into any) erro
 		return err
 	}
 	return v.evaluate(ctx, world.ExecutionContextID, expression, into)
-}
-
-func (v *visitor) evaluate(ctx context.Context, world runtime.ExecutionContextID, expression string, into any) error {
-	yes := true
-	return v.session.CallInOrder(ctx, runtime.CommandEvaluate,
-		runtime.EvaluateParams{Expression: expression, ReturnByValue: &yes, Silent: &yes, ContextID: world}, into)
 }
 
 // still is whether nothing has changed for the window, and whether the

@@ -80,14 +80,7 @@ func (v *visitor) hear(ctx context.Context) {
 			v.heardEvent(ev, time.Now())
 		}
 		v.mu.Unlock()
-		signalChange(v.changed)
-	}
-}
-
-func signalChange(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+		signal(v.changed)
 	}
 }
 

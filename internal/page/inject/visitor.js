@@ -86,7 +86,7 @@ self.rewarm = {
     const now = performance.now();
     return {
       ...read(allow), places: places(allow), shifts, samples, took, busy: frames.filter(t => now - t < 2000).length,
-      left: !!document.querySelector("div[" + marked + "]"), response: navigation?.responseStart, load: navigation?.loadEventEnd, now,
+      left: !!document.querySelector("div[" + marked + "]"), response: navigation?.responseStart, load: navigation?.loadEventEnd,
     };
   },
 };
