@@ -106,6 +106,7 @@ type Call struct {
 	Budget    time.Duration // how long the caller waits; 0 leaves it to the server
 	RequestID string
 	Priority  int
+	Anew      bool // the answer of a render that began before is not good enough
 }
 
 // VisitAnswer is a render's answer with the token of its document, as the
@@ -144,6 +145,9 @@ func (c Call) header() http.Header {
 	}
 	if c.RequestID != "" {
 		h.Set(wire.HeaderRequestID, c.RequestID)
+	}
+	if c.Anew {
+		h.Set("Cache-Control", "no-cache")
 	}
 	if c.Priority > 0 {
 		h.Set(wire.HeaderJobPriority, strconv.Itoa(c.Priority))

@@ -71,7 +71,7 @@ func (m *Manager) perform(ctx context.Context, w http.ResponseWriter, asked *wor
 		return result{}, fault.New(fault.Cycle, "wait-for cycle: the render of %s waits for itself", asked.subject)
 	// What a page waits for joins no other's render: that could wait for the
 	// same page by way of others, and nobody would see it.
-	case asked.path == routeVisit && asked.identity != "" && depth == 0:
+	case asked.path == routeVisit && asked.identity != "" && depth == 0 && !asked.anew:
 		return m.flights.join(ctx, asked, m.attempts)
 	}
 	return m.attempts(ctx, asked)

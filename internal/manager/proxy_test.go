@@ -299,6 +299,31 @@ func TestBudgetEnds(t *testing.T) {
 	}
 }
 
+// Who wants what the page shows from now on gets a render of its own.
+func TestNoCacheJoinsNoOlderRender(t *testing.T) {
+	release := make(chan struct{})
+	s := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+			status(201)(w, r)
+		case <-r.Context().Done():
+		}
+	})
+	r := start(t)
+	r.beat(s.URL, nil)
+	var wait sync.WaitGroup
+	for n, header := range [][]string{nil, {"Cache-Control", "no-cache"}} {
+		wait.Go(func() {
+			if got, err := r.try(t.Context(), "POST", "/prerender-visit", visitBody(), header...); err != nil || got.status != 201 {
+				t.Errorf("%v: %d %v", header, got.status, err)
+			}
+		})
+		eventually(t, "it has a render of its own", func() bool { return s.calls() == n+1 })
+	}
+	close(release)
+	wait.Wait()
+}
+
 func TestOneFlightForIdenticalVisits(t *testing.T) {
 	release := make(chan struct{})
 	s := newFake(t, func(w http.ResponseWriter, r *http.Request) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/fault"
@@ -33,6 +34,7 @@ type work struct {
 	priority int
 	// identity is equal for requests that one render can answer.
 	identity string
+	anew     bool // the caller takes no render that began before: what it shows may have changed since
 	sent     bool // a byte of it may have reached a server
 }
 
@@ -72,6 +74,7 @@ func (m *Manager) understand(path string, header http.Header, body []byte) (*wor
 	w.priority = said.priority(header)
 	w.deadline = time.Now().Add(wire.Budget(header.Get(wire.HeaderBudget), said.timeoutMs()))
 	w.identity = said.identity(w, header)
+	w.anew = strings.Contains(strings.ToLower(header.Get("Cache-Control")), "no-cache")
 	return w, nil
 }
 

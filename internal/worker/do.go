@@ -152,7 +152,7 @@ func (w *Worker) render(ctx context.Context, job index.Job) (result, client.Visi
 	kind := string(words.AffinityRealm)
 	answer, err := w.o.Manager.Visit(ctx,
 		wire.VisitRequest{URL: job.URL, Realm: job.Realm, AffinityType: &kind, AffinityValue: &job.Realm},
-		client.Call{Pin: job.Token, Budget: w.o.RenderBudget})
+		client.Call{Pin: job.Token, Budget: w.o.RenderBudget, Anew: true})
 	return judge(answer, err, job.Token), answer
 }
 
