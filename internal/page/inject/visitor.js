@@ -26,6 +26,7 @@ const takes = record => {
       root = document.querySelector("div[" + marked + "]");
       own = !!root;
       root ||= record.target;
+      sample(); // the application may empty it before there is a frame
       return false;
     }
   }
@@ -47,16 +48,17 @@ new MutationObserver(records => {
 // How much text each changed frame shows. Reading costs; it may take a tenth
 // of the time.
 let next = 0;
+const sample = () => {
+  dirty = false;
+  const began = performance.now();
+  samples.push([began, read(allow).size]);
+  next = performance.now() + 10 * (performance.now() - began - 2);
+};
 const frame = now => {
   if (changed) frames.push(now);
   changed = false;
   frames = frames.filter(t => now - t < 2000);
-  if (dirty && now >= next && document.body && samples.length < 2000) {
-    dirty = false;
-    const began = performance.now();
-    samples.push([began, read(allow).size]);
-    next = performance.now() + 10 * (performance.now() - began - 2);
-  }
+  if (dirty && now >= next && document.body && samples.length < 2000) sample();
   requestAnimationFrame(frame);
 };
 requestAnimationFrame(frame);
