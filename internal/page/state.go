@@ -214,6 +214,8 @@ type told struct {
 	Selector bool   `json:"s"`
 	Standby  bool   `json:"w"`
 	Text     string `json:"x"`
+	// Proves is that the page goes on to prove that it is quiet.
+	Proves bool `json:"p"`
 	// Capture comes with the end of a transition when the application says
 	// that it is ready.
 	Capture *captured `json:"c"`
@@ -244,15 +246,21 @@ func (p *Page) tell(m told, now time.Time) {
 	s.machine.Says(said)
 	s.isReady = s.isReady || m.Standby
 	s.shot = m.Capture
-	switch m.Kind {
-	case "m":
+	if m.Kind == "quiet" {
+		s.machine.Proved(now)
+	} else {
 		s.machine.Mutated()
+	}
+	switch m.Kind {
 	case "parsed":
 		s.machine.Parsed()
-	case "quiet":
-		s.machine.Proved(now)
+	case "unquiet":
+		s.machine.Unproved(now)
 	case "done":
 		s.machine.TransitionDone(now)
+		if m.Proves {
+			s.machine.Proving()
+		}
 	case "fail":
 		s.isFailing, s.rejected = true, m.Text
 	case "skew":

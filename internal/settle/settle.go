@@ -137,6 +137,7 @@ type Machine struct {
 	event    time.Time      // the last of the network, or the arrival
 	arrival  time.Time
 	proved   time.Time
+	proving  bool      // the page is about to prove its quiet, unasked
 	restless time.Time // since then each proof has failed; zero: none has
 	retry    time.Time // no proof is asked for before
 	unproved int       // in a row
@@ -157,7 +158,7 @@ func New(o Options, now time.Time) *Machine {
 }
 
 func (m *Machine) restart(now time.Time) {
-	m.parsed, m.arrived, m.said = false, false, Said{}
+	m.parsed, m.arrived, m.proving, m.said = false, false, false, Said{}
 	m.requests, m.asked = map[string]request{}, map[string]int{}
 	m.calm, m.event, m.arrival = now, now, now
 	m.proved = time.Time{}
@@ -281,12 +282,15 @@ func (m *Machine) RequestEnded(id string, now time.Time) {
 	}
 }
 
-// Mutated says that something was added to or taken from the document: a proof
-// from before is void.
+// Mutated says that something may have changed: a proof from before is void.
 func (m *Machine) Mutated() { m.proved = time.Time{} }
 
+// Proving says that the page is about to prove its quiet, unasked: it will say
+// what came of it.
+func (m *Machine) Proving() { m.proving = true }
+
 // Proved says that the page has proved its quiet, as of now.
-func (m *Machine) Proved(now time.Time) { m.proved = now }
+func (m *Machine) Proved(now time.Time) { m.proved, m.proving = now, false }
 
 // The pause between a proof that failed and the next: a page that is busy is
 // not to be kept busy by us.
@@ -303,6 +307,7 @@ func (m *Machine) Unproved(now time.Time) {
 	}
 	m.retry = now.Add(min(retryMax, retryMin<<min(m.unproved, 8)))
 	m.unproved++
+	m.proving = false
 }
 
 // Says replaces what the page says of itself.
@@ -370,6 +375,9 @@ func (m *Machine) quiet(now time.Time) Decision {
 	}
 	if m.unproved > 0 && !now.Before(m.restless.Add(RestlessPatience)) {
 		return quiet
+	}
+	if m.proving {
+		return Decision{}
 	}
 	if now.Before(m.retry) {
 		return Decision{Next: m.retry}

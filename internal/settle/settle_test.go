@@ -124,6 +124,26 @@ func TestDecisions(t *testing.T) {
 			m.Says(Said{Attribute: "ready"})
 			m.TransitionDone(at(5))
 		}, at(5), Decision{Prove: ProofAfterTransition}},
+		{"a proof that comes unasked is not asked for", Options{Kind: Transition}, func(m *Machine) {
+			m.TransitionDone(at(5))
+			m.Proving()
+		}, at(9999), Decision{}},
+		{"and holds", Options{Kind: Transition}, func(m *Machine) {
+			m.TransitionDone(at(5))
+			m.Proving()
+			m.Proved(at(9))
+		}, at(9), quiet},
+		{"and one that failed is asked for", Options{Kind: Transition}, func(m *Machine) {
+			m.TransitionDone(at(5))
+			m.Proving()
+			m.Unproved(at(9))
+		}, after(9, retryMin), Decision{Prove: ProofAfterTransition}},
+		{"no proof comes of a document that is gone", Options{Kind: Transition}, func(m *Machine) {
+			m.TransitionDone(at(5))
+			m.Proving()
+			m.NewDocument(at(6))
+			m.Loaded(at(10))
+		}, at(110), prove},
 		{"what was fetched for the transition has been had", Options{Kind: Transition}, func(m *Machine) {
 			m.RequestStarted(Request{ID: "1", Type: "Fetch"}, at(1))
 			m.RequestEnded("1", at(4))
@@ -176,12 +196,13 @@ func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 		m := New(o, now)
 		open := map[string]time.Time{}
 		transition, arrived, event, proved, unproved := o.Kind == Transition, false, now, time.Time{}, time.Time{}
-		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+		proving := false
+		for step := range rapid.IntRange(0, 60).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 150).Draw(t, "ms")) * time.Millisecond)
 			id := fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "id"))
 			switch rapid.IntRange(0, 8).Draw(t, "event") {
 			case 0:
-				m.RequestStarted(Request{ID: id, Type: "Fetch"}, now)
+				m.RequestStarted(Request{ID: id, Type: "Fetch", URL: fmt.Sprint(step)}, now) // no poll
 				open[id], event = now, now
 			case 1:
 				m.RequestEnded(id, now)
@@ -201,18 +222,22 @@ func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 				m.TransitionDone(now)
 				if transition && !arrived {
 					arrived, event = true, now
+					if proving = rapid.Bool().Draw(t, "proves"); proving {
+						m.Proving()
+					}
 				}
 			case 5:
 				m.RequestStarted(Request{ID: "socket", Type: "WebSocket"}, now)
 			case 6:
 				m.NewDocument(now)
 				clear(open)
-				transition, arrived, event, proved = false, false, now, time.Time{}
+				transition, arrived, event, proved, proving = false, false, now, time.Time{}, false
 			case 7:
 				m.Proved(now)
-				proved = now
+				proved, proving = now, false
 			case 8:
 				m.Unproved(now)
+				proving = false
 				if unproved.IsZero() {
 					unproved = now
 				}
@@ -229,7 +254,7 @@ func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 			if d.Settled && (!arrived || young || proved.Before(event) && !restless) {
 				t.Fatalf("settled early: %+v, arrived %t, open %v, proved %s, last event %s, now %s", d, arrived, open, proved, event, now)
 			}
-			if d.Settled && !d.Next.IsZero() || d.Prove > 0 && (d.Settled || young || !arrived) {
+			if d.Settled && !d.Next.IsZero() || d.Prove > 0 && (d.Settled || young || !arrived || proving) {
 				t.Fatalf("%+v with %v open", d, open)
 			}
 		}
@@ -240,8 +265,9 @@ func TestPropertyNeverEarlyAlwaysSettles(t *testing.T) {
 			switch {
 			case d.Settled:
 				return
-			case d.Prove > 0:
+			case d.Prove > 0 || proving && d.Next.IsZero():
 				m.Proved(now)
+				proving = false
 			case !d.Next.After(now):
 				t.Fatalf("neither settled, nor a proof, nor a time to look again: %+v", d)
 			default:

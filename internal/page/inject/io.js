@@ -10,9 +10,9 @@ const io = {
     say('start');
   },
   // go tells the outcome of the transition, and with it the capture if the
-  // application says that it is ready; else it tells once the page has proved
-  // that it is quiet. Asking for either would wait until the page has been laid
-  // out and painted, which nobody looks at.
+  // application says that it is ready; else it sets about the proof that the page
+  // is quiet, and tells what came of it. Asking for either would wait until the
+  // page has been laid out and painted, which nobody looks at.
   go(e, path, selector, quiet, realms, limit) {
     const f = typeof window.prerenderTransitionTo === 'function' ? window.prerenderTransitionTo
       : typeof window.boxelTransitionTo === 'function' ? window.boxelTransitionTo : null;
@@ -24,9 +24,9 @@ const io = {
     const end = (t, err) => {
       if (epoch !== e) return;
       take(observer.takeRecords());
-      const ready = say(t, err && err.message || err, t === 'done' && limit ? snap : undefined);
-      if (t === 'done' && !ready && limit && !want) {
-        prove(quiet, is => { if (is && epoch === e) say('quiet', undefined, snap, true) });
+      const shot = t === 'done' && limit && !want ? snap : undefined;
+      if (!say(t, err && err.message || err, shot) && shot) {
+        prove(quiet, is => { if (epoch === e) say(is ? 'quiet' : 'unquiet', undefined, is ? snap : undefined, true) });
       }
     };
     try { P.resolve(f.call(window, path)).then(() => end('done'), err => end('fail', err)) }

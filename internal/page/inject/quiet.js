@@ -2,13 +2,16 @@
 
 // At most one message in four milliseconds, the first at once: a page that
 // builds a table row by row must not spend its time on telling us so, and one
-// that has just said that it is ready is waited for.
+// that has just said that it is ready is waited for. Whatever is said meanwhile
+// tells what there was to note.
 let sent = -1e9, timer = 0;
 const note = () => {
+  unsaid = true;
   if (timer) return;
   const wait = sent + 4 - now();
-  if (wait <= 0) { sent = now(); say('m') }
-  else timer = later(() => { timer = 0; sent = now(); say('m') }, wait);
+  const due = () => { timer = 0; if (unsaid) { sent = now(); say('m') } };
+  if (wait <= 0) due();
+  else timer = later(due, wait);
 };
 // What changes again and again without growing is a ticker: a clock, a counter,
 // a carousel. It is waited for no longer than what is drawn in a few dozen steps.

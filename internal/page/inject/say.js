@@ -13,21 +13,25 @@ const cut = (text, n) => apply(slice, String(text), [0, n]);
 const bag = (map = new Map()) => ({ set: map.set.bind(map), get: map.get.bind(map), delete: map.delete.bind(map), values: map.values && map.values.bind(map) });
 const later = window.setTimeout.bind(window), raf = window.requestAnimationFrame.bind(window), P = Promise;
 const post = window.scheduler && scheduler.postTask.bind(scheduler);
-// say tells, with a capture if the page says that it is ready or always, and
-// returns whether it says so.
+// say tells, with the capture if the page says that it is ready or always, and
+// returns whether it gave one. Who has one to give and does not goes on to prove
+// that the page is quiet.
 const say = (t, more, shot, always) => {
+  unsaid = false;
   const el = find('[data-prerender-status]');
   const value = el ? cut(apply(getAttribute, el, ['data-prerender-status']), 64) : '';
   let sel = false;
   if (want) { try { sel = !!find(want) } catch { sel = false } }
   const isNew = value !== '' && (touched || el !== oldEl);
   const isReady = sig === 'true' || sig === '' && value === 'ready' && isNew;
-  raw(stringify({ t, o: ++messages, e: epoch, r: sig, a: value, n: isNew, s: sel, w: !!find('#standby-ready'),
-    x: more === undefined ? '' : cut(more, 1024), c: shot && (isReady && !want || always) ? shot() : undefined }));
-  return isReady;
+  const gives = !!shot && (isReady || always === true);
+  raw(stringify({ t, o: ++messages, p: !!shot && !gives, e: epoch, r: sig, a: value, n: isNew, s: sel, w: !!find('#standby-ready'),
+    x: more === undefined ? '' : cut(more, 1024), c: gives ? shot() : undefined }));
+  return gives;
 };
 // messages counts what was said: a capture tells how much when it was made.
-let messages = 0, epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();
+// unsaid is that something has changed since.
+let messages = 0, unsaid = false, epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();
 
 if (cfg.origins.includes(location.origin) && cfg.auth) {
   try { localStorage.setItem('boxel-session', cfg.auth) } catch { /* no storage here */ }
