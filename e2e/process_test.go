@@ -195,8 +195,14 @@ func (f *processes) startManager() {
 
 func (f *processes) startRealm() {
 	f.t.Helper()
-	f.realm = start(f.t, quick, "realm-server", "--host", f.host, "--addr", f.up.(fixed).realm, "--manager-url", f.up.ManagerURL(),
-		"--nats", "nats://"+f.natsAddr, "--data", filepath.Join(f.data, "realm"), "--secret", secret)
+	f.realm = f.startRealmAt("realm", f.up.(fixed).realm, f.host)
+}
+
+// startRealmAt runs a realm server of that name on a host directory.
+func (f *processes) startRealmAt(name, addr, host string) *process {
+	f.t.Helper()
+	return start(f.t, quick, "realm-server", "--host", host, "--addr", addr, "--realm-url", f.up.RealmURL(), "--manager-url", f.up.ManagerURL(),
+		"--nats", "nats://"+f.natsAddr, "--data", filepath.Join(f.data, name), "--secret", secret)
 }
 
 // prerenderData is the data directory of the i-th prerender server.

@@ -162,15 +162,14 @@ type Answers struct {
 func RunRealm(ctx context.Context, fleet Fleet, o RealmOptions) (err error) {
 	var teardown stack
 	defer func() { err = errors.Join(err, teardown.unwind()) }()
-	var store realm.Store
+	var store *ledger.Ledger
 	if len(fleet.NATS) > 0 {
-		opened, err := openStore(ctx, bus.Options{
+		store, err = openStore(ctx, bus.Options{
 			URLs: fleet.NATS, Secret: fleet.secret(), Log: fleet.Log, Name: "realm-server", Lazy: true,
 		}, fleet.Replicas, &teardown)
 		if err != nil {
 			return err
 		}
-		store = opened
 	}
 	server, err := newRealm(fleet, o, store, &teardown)
 	if err != nil {
@@ -179,16 +178,19 @@ func RunRealm(ctx context.Context, fleet Fleet, o RealmOptions) (err error) {
 	return server.Run(ctx)
 }
 
-func newRealm(fleet Fleet, o RealmOptions, store realm.Store, teardown *stack) (*realm.Server, error) {
+func newRealm(fleet Fleet, o RealmOptions, store *ledger.Ledger, teardown *stack) (*realm.Server, error) {
 	dir, err := takeDir(fleet.DataDir, "realm-server", fleet.Log, teardown)
 	if err != nil {
 		return nil, err
 	}
 	options := realm.Options{
-		Addr: o.Addr, Host: o.Host, HostURL: o.HostURL, NoPoll: o.NoPoll, HostFS: o.Example, RealmURL: o.RealmURL, DataDir: dir, Store: store, Guard: fleet.Guard,
+		Addr: o.Addr, Host: o.Host, HostURL: o.HostURL, NoPoll: o.NoPoll, HostFS: o.Example, RealmURL: o.RealmURL, DataDir: dir, Guard: fleet.Guard,
 		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, ProxyRules: o.Proxy, DrainGrace: o.DrainGrace,
 		OnMiss: o.Answers.OnMiss, WaitAtMost: o.Answers.WaitAtMost, PageHeaders: o.Answers.PageHeaders,
 		Log: fleet.Log.With("role", "realm-server"), Registerer: observe.NewRegistry(),
+	}
+	if store != nil {
+		options.Store, options.Peers = store, store
 	}
 	if o.ManagerURL != "" {
 		options.Manager = client.NewManager(o.ManagerURL, fleet.secret())

@@ -124,6 +124,8 @@ func connectOptions(o Options) []nats.Option {
 		nats.RetryOnFailedConnect(true),
 		// A secret that is being rotated must not end the connection for good.
 		nats.IgnoreAuthErrorAbort(),
+		// What a realm server asks the others for it does not ask itself.
+		nats.NoEcho(),
 		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(2),
 		// No buffer: what was published while away would be sent after its

@@ -1,7 +1,8 @@
 // Package ledger is the fleet's shared state, typed, over JetStream key-value
 // buckets: releases and reporters, the registry of prerender servers,
 // snapshots, module results, claims, command permits, and the queue of index
-// jobs with what is known of their runs.
+// jobs with what is known of their runs. Over the same connection realm servers
+// lend each other files.
 //
 // Every value carries a version and is read tolerantly: version N works with
 // N+1 on either side. A bucket that is missing is made when it is needed, for

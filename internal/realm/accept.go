@@ -78,6 +78,7 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 	}
 	s.hostNote.Store(nil)
 	s.demands.forget()
+	s.borrowed.demands.forget()
 	if o.previous != r.token {
 		s.renders.forget()
 		s.modules.start()
@@ -114,7 +115,7 @@ func (s *Server) prune(set *releaseSet) {
 	if set == nil {
 		return
 	}
-	if err := s.depot.prune(set.kept); err != nil {
+	if err := s.depot.prune(append([]*release{s.borrowed.all()}, set.kept...)); err != nil {
 		s.o.Log.Warn("old files not removed yet", "error", err)
 	}
 }

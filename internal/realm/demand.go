@@ -94,17 +94,16 @@ func (d *demands) land(name string, f *flight, now time.Time) {
 // retried tells what says nothing of the file.
 func retried(err error) bool { return errors.Is(err, errMoved) || errors.Is(err, context.Canceled) }
 
-// demand makes a file of the host the current release's, if the host has it.
-// It returns nil, [errAbsent], or why the host could not say.
-func (s *Server) demand(ctx context.Context, name string) error {
+// get is what came of fetching a file: of the flight under way, if there is one.
+func (d *demands) get(ctx context.Context, name string, now func() time.Time, fetch func(ctx context.Context) error) error {
 	for range demandTries {
-		f, leads, err := s.demands.join(name, s.o.Now())
+		f, leads, err := d.join(name, now())
 		switch {
 		case err != nil:
 			return err
 		case leads:
-			f.err = s.fetchDemanded(ctx, name)
-			s.demands.land(name, f, s.o.Now())
+			f.err = d.fly(ctx, fetch)
+			d.land(name, f, now())
 		default:
 			select {
 			case <-f.done:
@@ -119,27 +118,34 @@ func (s *Server) demand(ctx context.Context, name string) error {
 	return errMoved
 }
 
-func (s *Server) fetchDemanded(ctx context.Context, name string) error {
+func (d *demands) fly(ctx context.Context, fetch func(ctx context.Context) error) error {
 	select {
-	case s.demands.slots <- struct{}{}:
+	case d.slots <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-s.demands.slots }()
-	token := s.Token()
-	in, err := s.depot.receive(func(w io.Writer) (string, int64, error) { return s.origin.fetchAsset(ctx, name, w) })
-	switch {
-	case ctx.Err() != nil:
+	defer func() { <-d.slots }()
+	err := fetch(ctx)
+	if ctx.Err() != nil {
 		return ctx.Err()
-	case errors.Is(err, errAbsent):
-		return err
-	case err == nil:
-		err = s.keep(name, in, token)
-	}
-	if err != nil && !retried(err) {
-		s.o.Log.Warn("file not fetched from the host", "name", name, "token", token, "error", err)
 	}
 	return err
+}
+
+// demand makes a file of the host the current release's, if the host has it.
+// It returns nil, [errAbsent], or why the host could not say.
+func (s *Server) demand(ctx context.Context, name string) error {
+	return s.demands.get(ctx, name, s.o.Now, func(ctx context.Context) error {
+		token := s.Token()
+		in, err := s.depot.receive(func(w io.Writer) (string, int64, error) { return s.origin.fetchAsset(ctx, name, w) })
+		if err == nil {
+			err = s.keep(name, in, token)
+		}
+		if err != nil && !errors.Is(err, errAbsent) && !retried(err) && ctx.Err() == nil {
+			s.o.Log.Warn("file not fetched from the host", "name", name, "token", token, "error", err)
+		}
+		return err
+	})
 }
 
 // keep makes a received content a file of the current release, on disk too, so

@@ -82,6 +82,7 @@ type Options struct {
 	Name     string // stable name in reports (host name and port)
 	DataDir  string
 	Store    Store   // nil: bare shells only
+	Peers    Peers   // nil: what is not here is nowhere
 	Manager  Manager // nil: no reports, no renders
 	Guard    web.Guard
 	// MaxAge is how long a snapshot is fresh (10 min).
@@ -180,7 +181,8 @@ type Server struct {
 	releases  atomic.Pointer[releaseSet]
 	switching sync.Mutex
 	accepting chan struct{} // holds one element while a release is being accepted
-	demands   *demands
+	demands   *demands      // of a host URL
+	borrowed  *borrowed
 	reports   chan hookReport
 	pages     *cache[pageKey, *page]
 	encodings *cache[encodedKey, *body]
@@ -210,6 +212,7 @@ func New(o Options) (_ *Server, err error) {
 		o:           o,
 		accepting:   make(chan struct{}, 1),
 		demands:     newDemands(),
+		borrowed:    newBorrowed(),
 		reports:     make(chan hookReport, 1),
 		pages:       newCache[pageKey, *page](maxPageBytes),
 		encodings:   newCache[encodedKey, *body](maxEncodedBytes),
@@ -356,6 +359,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if s.o.Store != nil {
 		owned.Go(func() { s.hearInvalidations(inner) })
+	}
+	if s.o.Peers != nil {
+		owned.Go(func() {
+			if err := s.o.Peers.Lend(inner, s.lend); err != nil && inner.Err() == nil {
+				s.o.Log.Error("no files are lent to other realm servers", "error", err)
+			}
+		})
 	}
 	err := web.Serve(ctx, s.listener, s.handler, s.o.DrainGrace)
 	cancel()

@@ -88,6 +88,9 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request) error {
 		return s.serveFile(w, r, name, f, immutable)
 	}
 	if isAsset(releases, r) {
+		if f, ok := s.borrow(r.Context(), name); ok {
+			return s.serveFile(w, r, name, f, hashed(name))
+		}
 		w.Header().Set("Cache-Control", "no-store") // it may be there after the next deploy
 		return fault.New(fault.NotFound, "Not found")
 	}
