@@ -85,7 +85,7 @@ func binary(tb testing.TB) string {
 }
 
 // startFleet runs a fleet on the example and waits until its pages are warm.
-func startFleet(tb testing.TB, rewarm string, of example, pages int) *fleet {
+func startFleet(tb testing.TB, rewarm string, of example, pages int, more ...string) *fleet {
 	tb.Helper()
 	f := &fleet{example: of, host: tb.TempDir(), http: newHTTPClient(tb)}
 	host, err := of.release()
@@ -96,10 +96,10 @@ func startFleet(tb testing.TB, rewarm string, of example, pages int) *fleet {
 		tb.Fatal(err)
 	}
 	any := "127.0.0.1:0"
-	f.process, err = start(tb, command{name: "rewarm up", path: rewarm, args: []string{
+	f.process, err = start(tb, command{name: "rewarm up", path: rewarm, args: append([]string{
 		"up", "--log-format", "json", "--host", f.host, "--no-watch", "--data", tb.TempDir(), "--pages", strconv.Itoa(pages),
 		"--realm-addr", any, "--manager-addr", any, "--prerender-addr", any,
-	}})
+	}, more...)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -189,6 +189,11 @@ func (f *fleet) deploy(ctx context.Context, release string) (words.Token, error)
 	if err := examples.WriteVanilla(f.host, release); err != nil {
 		return "", err
 	}
+	return f.accept(ctx)
+}
+
+// accept has what is in the host directory accepted.
+func (f *fleet) accept(ctx context.Context) (words.Token, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.realm+"/_post-deployment", nil)
 	if err != nil {
 		return "", err
@@ -202,7 +207,7 @@ func (f *fleet) deploy(ctx context.Context, release string) (words.Token, error)
 		Accepted        bool        `json:"accepted"`
 	}
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || !answer.Accepted {
-		return "", fmt.Errorf("deploying %s: %s (%w)", release, body, err)
+		return "", fmt.Errorf("deploying: %s (%w)", body, err)
 	}
 	return answer.CurrentChecksum, nil
 }

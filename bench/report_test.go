@@ -26,6 +26,7 @@ func BenchmarkFigures(b *testing.B) {
 		b.Run("recycle", func(b *testing.B) { measureRecycle(b, startFleet(b, rewarm, vanilla(), 4), r) })
 		b.Run("manager", func(b *testing.B) { measureManager(b, rewarm, r) })
 		b.Run("realm", func(b *testing.B) { measureRealm(b, startFleet(b, rewarm, vanilla(), 1), r) })
+		b.Run("index", func(b *testing.B) { measureIndex(b, rewarm, r) })
 	}
 	text := r.markdown()
 	fmt.Print("\n", text)

@@ -103,7 +103,13 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	if err != nil {
 		return refused(oneLine("%v", err))
 	}
+	select {
+	case w.renders <- struct{}{}:
+	case <-ctx.Done():
+		return refused("the worker ends")
+	}
 	got, answer := w.render(ctx, job)
+	<-w.renders
 	if got.outcome != index.Done {
 		return got
 	}

@@ -90,6 +90,7 @@ type Worker struct {
 	current atomic.Pointer[words.Release] // whose canary has passed; nil: none, do nothing
 	changed chan struct{}                 // holds one element after current has changed
 	jobs    chan *ledger.QueuedJob
+	renders chan struct{} // holds an element for each page being rendered
 	sites   *sites
 	tally   *tally
 }
@@ -101,7 +102,7 @@ func New(o Options) (*Worker, error) {
 	}
 	return &Worker{
 		o: o, log: o.Log.With("role", "worker"),
-		changed: make(chan struct{}, 1), jobs: make(chan *ledger.QueuedJob),
+		changed: make(chan struct{}, 1), jobs: make(chan *ledger.QueuedJob), renders: make(chan struct{}, o.Concurrency),
 		sites: newSites(o.Rate), tally: newTally(),
 	}, nil
 }
@@ -113,7 +114,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	owned.Go(func() { w.watch(ctx) })
 	owned.Go(func() { w.dispatch(ctx) })
 	owned.Go(func() { w.tell(ctx) })
-	for range w.o.Concurrency {
+	// Beside those that render, as many ask the store or wait for it: it syncs
+	// each write to disk, and a browser must not wait for that.
+	for range 2 * w.o.Concurrency {
 		owned.Go(func() { w.lane(ctx) })
 	}
 	owned.Wait()

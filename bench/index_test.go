@@ -1,0 +1,151 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rewarm/rewarm/examples"
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// The sizes of the realm that is indexed, in pages.
+const (
+	indexSmall = 1_000
+	indexLarge = 10_000
+)
+
+// indexCallers render at a time: the worker, and who is compared with it.
+const indexCallers = 4
+
+// catalogue is a host with as many pages as one asks for: what is measured is
+// how pages are kept indexed, so they are quick to render and none is like
+// another. The sitemap lists n of them, below a base URL.
+func catalogue(release, base string, n int) fs.FS {
+	var sitemap strings.Builder
+	sitemap.WriteString(`<?xml version="1.0" encoding="UTF-8"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">`)
+	for i := range n {
+		fmt.Fprintf(&sitemap, "<url><loc>%s/page/%d</loc></url>", base, i)
+	}
+	sitemap.WriteString("</urlset>")
+	app := `const show = path => {
+	  history.replaceState(null, '', path);
+	  document.title = path;
+	  const lines = Array.from({ length: 40 }, (_, i) => '<p>Line ' + i + ' of ' + path + ' in ' + ` + "`" + release + "`" + ` + '.</p>').join('');
+	  document.querySelector('main').innerHTML = '<div data-prerender-status="ready"><h1>Page ' + path + '</h1>' + lines + '<p id="standby-ready"></p></div>';
+	};
+	window.prerenderTransitionTo = async path => show(path);
+	show(location.pathname);`
+	return fstest.MapFS{
+		"index.html": {Data: []byte(`<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Catalogue</title>` +
+			`<script type="module" src="/assets/app-` + release + `.js"></script></head><body><main></main></body></html>`)},
+		"assets/app-" + release + ".js": {Data: []byte(app)},
+		"sitemap.xml":                   {Data: []byte(sitemap.String())},
+	}
+}
+
+// measureIndex has a worker render a realm's pages, beside callers that ask for
+// the same ones as fast as they are answered.
+func measureIndex(b *testing.B, rewarm string, r *report) {
+	ctx := b.Context()
+	f := startFleet(b, rewarm, example{release: func() (fs.FS, error) { return catalogue("r0", "", 0), nil }}, indexCallers,
+		"--concurrency", fmt.Sprint(indexCallers), "--rate", "100000", "--every", "0")
+	if _, err := f.indexed(ctx, 0, 0); err != nil {
+		b.Fatal(err)
+	}
+	table := r.table(fmt.Sprintf("A realm kept indexed, %d pages at a time", indexCallers), "", "pages", "pages/s", "CPU ms a page", "RSS MB", "failed")
+	row := func(what string, pages int, took time.Duration, used usage, failed int) float64 {
+		rate := float64(pages) / took.Seconds()
+		table.row(what, fmt.Sprint(pages), fmt.Sprintf("%.1f", rate), fmt.Sprintf("%.1f", ms(used.cpu)/float64(pages)),
+			fmt.Sprintf("%.0f", float64(f.usage().rss)/1e6), fmt.Sprint(failed))
+		return rate
+	}
+	render := func(lasts time.Duration) float64 {
+		before := f.usage()
+		m := load{callers: indexCallers, lasts: lasts, do: func(ctx context.Context, caller, n int) error {
+			return f.renderPage(ctx, caller*indexLarge/indexCallers+n)
+		}}.run(ctx)
+		if len(m.all) == 0 {
+			b.Fatal(m.failed)
+		}
+		return row("the same pages, asked of the manager", len(m.all), m.elapsed, f.usage().minus(before), len(m.failed))
+	}
+	// index has n pages indexed, after a deploy of a release or, without one,
+	// because somebody asks for it.
+	index := func(what, release string, n int) float64 {
+		if err := examples.Deploy(f.host, catalogue(release, f.realm, n)); err != nil {
+			b.Fatal(err)
+		}
+		last, err := f.asks.IndexStatus(ctx, f.realm)
+		if err != nil {
+			b.Fatal(err)
+		}
+		before, began := f.usage(), time.Now()
+		if _, err = f.accept(ctx); err == nil && what == onDemand {
+			_, err = f.asks.Index(ctx, wire.IndexRequest{Realm: f.realm})
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		status, err := f.indexed(ctx, last.Run.ID, n)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return row(what, status.Stored, time.Since(began), f.usage().minus(before), status.Failed)
+	}
+	render(2 * time.Second) // the pages' first renders
+	table.rows = table.rows[:1]
+	around := []float64{render(rendering)}
+	small := index(onDemand, "r0", indexSmall)
+	around = append(around, render(rendering))
+	large := index(onDemand, "r0", indexLarge)
+	around = append(around, render(rendering))
+	deployed := index(onDeploy, "r1", indexSmall)
+	around = append(around, render(rendering))
+	r.bar("indexing 1,000 pages, of the rate of renders before and after", small/mean(around[0:2]), 0.9, atLeast)
+	r.bar("indexing 10,000 pages, of the rate of renders before and after", large/mean(around[1:3]), 0.9, atLeast)
+	r.bar("indexing 1,000 pages of a new release, with 11,000 stored", deployed/mean(around[2:4]), 0.5, atLeast)
+}
+
+// rendering is how long renders are asked for between two indexings.
+const rendering = 10 * time.Second
+
+const (
+	onDemand = "indexed by the worker"
+	onDeploy = "indexed by the worker after a deploy, its recycle and canary included"
+)
+
+func mean(two []float64) float64 { return (two[0] + two[1]) / 2 }
+
+// indexed waits until n pages have been indexed by another run than the last.
+func (f *fleet) indexed(ctx context.Context, last uint64, n int) (status wire.IndexStatus, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
+	defer cancel()
+	for ctx.Err() == nil {
+		status, err = f.asks.IndexStatus(ctx, f.realm)
+		if err != nil {
+			return status, errors.Join(err, f.ended())
+		}
+		if status.Run != nil && status.Run.ID > last && status.Pending == 0 && status.Stored+status.Failed >= n {
+			return status, nil
+		}
+		pause(ctx, 500*time.Millisecond) // it counts the queue
+	}
+	return status, fmt.Errorf("not indexed in time: %+v", status)
+}
+
+func (f *fleet) renderPage(ctx context.Context, n int) error {
+	kind, path := string(words.AffinityRealm), fmt.Sprintf("/page/%d", n)
+	answer, err := f.asks.Visit(ctx, wire.VisitRequest{URL: f.realm + path, Realm: f.realm, AffinityType: &kind, AffinityValue: &f.realm}, client.Call{})
+	if err == nil && !strings.Contains(answer.Result.HTML, "<h1>Page "+path+"</h1>") {
+		err = fmt.Errorf("%s: not the page: %.300s", path, answer.Result.HTML)
+	}
+	return err
+}
