@@ -62,11 +62,14 @@ type Orders struct {
 	Permitted words.Token // "" : none
 }
 
-// Report tells what a realm server serves. It returns once the manager has
-// stored it.
-func (m *Manager) Report(ctx context.Context, report wire.Report) error {
-	_, _, err := m.call(ctx, http.MethodPost, "/host-shell", resource("host-shell-report", report), nil)
-	return err
+// Report tells what a realm server serves, or holds. It returns once the
+// manager has stored it, with the release that is current then.
+func (m *Manager) Report(ctx context.Context, report wire.Report) (Orders, error) {
+	_, answer, err := m.call(ctx, http.MethodPost, "/host-shell", resource("host-shell-report", report), nil)
+	if err != nil {
+		return Orders{}, err
+	}
+	return readOrders(answer), nil
 }
 
 // Heartbeat registers the server and returns the manager's orders. With wait

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -52,7 +53,21 @@ func (e *AttestationError) Error() string {
 // Standby fetches the host shell and checks its md5 against the header that
 // names it.
 func (r *Realm) Standby(ctx context.Context) (words.Shell, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+"/_standby", nil)
+	return r.shell(ctx, "/_standby")
+}
+
+// StandbyOf fetches the shell of a release that the realm server holds, current
+// or not.
+func (r *Realm) StandbyOf(ctx context.Context, token words.Token) (words.Shell, error) {
+	shell, err := r.shell(ctx, "/_standby?release="+url.QueryEscape(string(token)))
+	if err == nil && shell.Token != token {
+		return words.Shell{}, fmt.Errorf("fetch the host shell: asked for release %s, got %s", token, shell.Token)
+	}
+	return shell, err
+}
+
+func (r *Realm) shell(ctx context.Context, path string) (words.Shell, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+path, nil)
 	if err != nil {
 		return words.Shell{}, fmt.Errorf("fetch the host shell: %w", err)
 	}
@@ -67,7 +82,7 @@ func (r *Realm) Standby(ctx context.Context) (words.Shell, error) {
 	case err != nil:
 		return words.Shell{}, fmt.Errorf("fetch the host shell: %w", err)
 	case response.StatusCode != http.StatusOK:
-		return words.Shell{}, fmt.Errorf("fetch the host shell: %s/_standby answered %d", r.URL, response.StatusCode)
+		return words.Shell{}, fmt.Errorf("fetch the host shell: %s%s answered %d", r.URL, path, response.StatusCode)
 	case len(body) > MaxShell:
 		return words.Shell{}, fmt.Errorf("fetch the host shell: larger than %d bytes", MaxShell)
 	}

@@ -47,43 +47,33 @@ func (m *Manager) watchCanary(ctx context.Context) {
 	}
 }
 
-// canary is one check of a release on a server.
+// canary is one check of a release.
 type canary struct {
 	*Manager
-	release words.Release
-	server  string
-	asked   *client.Manager
+	token words.Token
+	// candidate: the realm servers hold the release and do not serve it yet.
+	candidate bool
+	// pick is the server to ask after so many failures, "" when the release is
+	// not to be checked any more.
+	pick   func(failed int) string
+	failed int
 }
 
+// goesOn is whether the release is still to be checked.
+func (c *canary) goesOn() bool { return c.pick(c.failed) != "" }
+
 func (m *Manager) checkCanary(ctx context.Context, release words.Release, server string) {
-	c := canary{Manager: m, release: release, server: server, asked: &client.Manager{URL: server, HTTP: m.checker}}
-	if secrets := m.options.Guard.Secrets; len(secrets) > 0 {
-		c.asked.Secret = secrets[0]
-	}
-	verdict := ledger.Canary{Sequence: release.Sequence, Server: server, Passed: true, Detail: "nothing to check: no realm is live"}
-	for _, url := range canaryURLs(m.options.CanaryURLs, m.releases.liveRealms(time.Now())) {
-		verdict.Detail = "the pages survive their takeover"
-		found, err := c.check(ctx, url)
-		switch {
-		case errors.Is(err, errOver) || ctx.Err() != nil:
-			return
-		case isUnsupported(err):
-			m.log.Warn("the canary cannot be checked", "server", server, "url", url, "error", err)
-			verdict.Detail = fmt.Sprintf("%s cannot check %s: %v", server, url, err)
-			continue
-		case err != nil:
-			verdict.Passed, verdict.Detail = false, fmt.Sprintf("%s: %v", url, err)
-		default:
-			verdict.Checks = append(verdict.Checks, found)
-			if found.Verdict == words.VerdictBroken {
-				verdict.Passed, verdict.Detail = false, url+" breaks in the visitor's browser: "+firstBreak(found)
-			}
+	c := canary{Manager: m, token: release.Token, pick: func(int) string {
+		if now, on := m.fleet.uncheckedCanary(); now.Sequence == release.Sequence && on == server {
+			return server
 		}
-		if !verdict.Passed {
-			break
-		}
+		return ""
+	}}
+	verdict, err := c.verdict(ctx)
+	if err != nil {
+		return
 	}
-	verdict.At = time.Now()
+	verdict.Sequence, verdict.Server, verdict.At = release.Sequence, server, time.Now()
 	m.log.Log(ctx, level(verdict.Passed), "canary checked", "sequence", release.Sequence, "token", release.Token, "server", server, "passed", verdict.Passed, "detail", verdict.Detail)
 	for ctx.Err() == nil && c.goesOn() {
 		err := m.ruleCanary(ctx, func(stored *ledger.Canary) bool {
@@ -102,18 +92,47 @@ func (m *Manager) checkCanary(ctx context.Context, release words.Release, server
 	}
 }
 
-// goesOn is whether the server is still the one to check the release on.
-func (c canary) goesOn() bool {
-	release, server := c.fleet.uncheckedCanary()
-	return release.Sequence == c.release.Sequence && server == c.server
+// verdict looks at the pages until one breaks; an error says that the check is
+// over without one.
+func (c *canary) verdict(ctx context.Context) (ledger.Canary, error) {
+	verdict := ledger.Canary{Passed: true, Detail: "nothing to check: no realm is live"}
+	if len(c.options.CanaryURLs) == 0 {
+		verdict.Detail = "no pages are to be checked"
+	}
+	for _, url := range canaryURLs(c.options.CanaryURLs, c.releases.liveRealms(time.Now())) {
+		verdict.Detail = "the pages survive their takeover"
+		found, err := c.check(ctx, url)
+		verdict.Server = c.pick(c.failed)
+		switch {
+		case errors.Is(err, errOver) || ctx.Err() != nil:
+			return ledger.Canary{}, errOver
+		case isUnsupported(err) && !c.candidate: // visitors have it: nothing is won by holding it back
+			c.log.Warn("the canary cannot be checked", "server", verdict.Server, "url", url, "error", err)
+			verdict.Detail = fmt.Sprintf("%s cannot check %s: %v", verdict.Server, url, err)
+			continue
+		case err != nil:
+			verdict.Passed, verdict.Detail = false, fmt.Sprintf("%s: %v", url, err)
+		default:
+			verdict.Checks = append(verdict.Checks, found)
+			if found.Verdict == words.VerdictBroken {
+				verdict.Passed, verdict.Detail = false, url+" breaks in the visitor's browser: "+firstBreak(found)
+			}
+		}
+		if !verdict.Passed {
+			break
+		}
+	}
+	return verdict, nil
 }
 
 // check is the verdict on one page. One that breaks is looked at twice: a
 // rollout is not paused because a packet was lost.
-func (c canary) check(ctx context.Context, url string) (words.Verdict, error) {
+func (c *canary) check(ctx context.Context, url string) (words.Verdict, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, canaryLimit, errors.New("no verdict in "+canaryLimit.String()))
 	defer cancel()
-	c.awaitSnapshot(ctx, url)
+	if !c.candidate { // its page is rendered for the check
+		c.awaitSnapshot(ctx, url)
+	}
 	found, err := c.ask(ctx, url)
 	if err != nil || found.Verdict != words.VerdictBroken {
 		return found, err
@@ -126,15 +145,24 @@ func (c canary) check(ctx context.Context, url string) (words.Verdict, error) {
 }
 
 // ask asks the server until it has a verdict on the release's page.
-func (c canary) ask(ctx context.Context, url string) (words.Verdict, error) {
+func (c *canary) ask(ctx context.Context, url string) (words.Verdict, error) {
 	for {
-		if !c.goesOn() {
+		server := c.pick(c.failed)
+		if server == "" {
 			return words.Verdict{}, errOver
 		}
+		asked := client.Manager{URL: server, HTTP: c.checker}
+		if secrets := c.options.Guard.Secrets; len(secrets) > 0 {
+			asked.Secret = secrets[0]
+		}
+		request := wire.TakeoverRequest{URL: url, AllowDifference: c.options.CanaryAllow}
+		if c.candidate {
+			request.Release = c.token
+		}
 		deadline, _ := ctx.Deadline()
-		result, err := c.asked.TakeoverCheck(ctx, wire.TakeoverRequest{URL: url, AllowDifference: c.options.CanaryAllow}, client.Call{Budget: time.Until(deadline)})
+		result, err := asked.TakeoverCheck(ctx, request, client.Call{Budget: time.Until(deadline)})
 		switch {
-		case err == nil && result.Token == c.release.Token:
+		case err == nil && result.Token == c.token:
 			return result.Verdict, nil
 		case err == nil && result.Token == "":
 			err = fmt.Errorf("the page did not come from the realm server: %s", firstBreak(result.Verdict))
@@ -143,6 +171,7 @@ func (c canary) ask(ctx context.Context, url string) (words.Verdict, error) {
 		case isUnsupported(err):
 			return words.Verdict{}, err
 		}
+		c.failed++
 		if pause(ctx, canaryRetry); ctx.Err() != nil {
 			return words.Verdict{}, fmt.Errorf("%w (last: %w)", context.Cause(ctx), err)
 		}
@@ -151,7 +180,7 @@ func (c canary) ask(ctx context.Context, url string) (words.Verdict, error) {
 
 // awaitSnapshot visits the page, so that it is rendered on the release, and
 // waits until it is there.
-func (c canary) awaitSnapshot(ctx context.Context, url string) {
+func (c *canary) awaitSnapshot(ctx context.Context, url string) {
 	ctx, cancel := context.WithTimeout(ctx, canaryPrerender)
 	defer cancel()
 	for ctx.Err() == nil && c.goesOn() {
@@ -162,7 +191,7 @@ func (c canary) awaitSnapshot(ctx context.Context, url string) {
 		answer, err := c.checker.Do(request)
 		if err == nil {
 			_ = answer.Body.Close()
-			if said := answer.Header.Get(wire.HeaderSnapshot); said != "miss" && answer.Header.Get(wire.HeaderDocumentShell) == string(c.release.Token) {
+			if said := answer.Header.Get(wire.HeaderSnapshot); said != "miss" && answer.Header.Get(wire.HeaderDocumentShell) == string(c.token) {
 				return
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rewarm/rewarm/internal/ledger"
+	"github.com/rewarm/rewarm/internal/release"
 	"github.com/rewarm/rewarm/internal/rollout"
 	"github.com/rewarm/rewarm/internal/routing"
 	"github.com/rewarm/rewarm/internal/wire"
@@ -33,11 +34,13 @@ type fleet struct {
 	control ledger.Control
 	canary  ledger.Canary // of any release
 	verdict uint64        // the revision of canary in the store
-	checked bool          // releases are: a canary's pages are to be checked
-	away    bool          // the store does not answer
-	changed chan struct{}
-	dirty   map[string]struct{} // URLs whose record in the store is out of date
-	wake    chan struct{}
+	// candidate is what is to be promoted next; nil for nothing.
+	candidate *release.Candidate
+	checked   bool // releases are: a canary's pages are to be checked
+	away      bool // the store does not answer
+	changed   chan struct{}
+	dirty     map[string]struct{} // URLs whose record in the store is out of date
+	wake      chan struct{}
 }
 
 // server is one registered prerender server.
@@ -320,18 +323,20 @@ func (f *fleet) current() words.Release {
 func (f *fleet) setControl(now time.Time, c ledger.Control) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	was := f.control.Paused
 	if !c.At.Before(f.control.At) {
 		f.control = c
 	}
-	f.replan(now, false)
+	f.replan(now, f.control.Paused != was)
 }
 
 // setAway takes in whether the store answers.
 func (f *fleet) setAway(now time.Time, away bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	was := f.away
 	f.away = away
-	f.replan(now, false)
+	f.replan(now, away != was)
 }
 
 func (f *fleet) restartRollout(now time.Time) {

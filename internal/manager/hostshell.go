@@ -29,7 +29,8 @@ func (m *Manager) report(w http.ResponseWriter, r *http.Request) error {
 		Since:        said.Since,
 		Realms:       said.Realms,
 		DeploymentID: said.DeploymentID,
-		Candidate:    said.State == "candidate",
+		Candidate:    said.State == wire.StateCandidate,
+		Gated:        said.Promotion == wire.PromotionGated,
 	})
 	if err != nil {
 		m.metrics.reports.WithLabelValues("away").Inc()
@@ -51,14 +52,18 @@ func (m *Manager) hostShell(w http.ResponseWriter, r *http.Request) error {
 		view.Current = &view.History[0]
 	}
 	for _, reporter := range book.Reporters(now) {
-		view.Reporters = append(view.Reporters, wire.ReporterView{
+		shown := wire.ReporterView{
 			Name:       reporter.Name,
 			Token:      reporter.Token,
 			Since:      reporter.Since,
 			LastSeenAt: reporter.LastSeenAt,
 			Behind:     reporter.Behind,
 			Realms:     append([]string{}, reporter.Realms...),
-		})
+		}
+		if reporter.Gated {
+			shown.Promotion, shown.Candidate = wire.PromotionGated, book.Holds(now, reporter)
+		}
+		view.Reporters = append(view.Reporters, shown)
 	}
 	web.WriteJSON(w, http.StatusOK, wire.ContentTypeJSON, view)
 	return nil

@@ -161,7 +161,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer stop()
 	m.load(working)
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){m.watchReleases, m.watchServers, m.writeServers, m.tick, m.asker.run, m.watchCanary} {
+	for _, loop := range []func(context.Context){m.watchReleases, m.watchServers, m.writeServers, m.tick, m.asker.run, m.watchCanary, m.watchCandidate} {
 		loops.Go(func() { loop(working) })
 	}
 	serving, stopServing := context.WithCancel(working)

@@ -19,6 +19,7 @@ type metrics struct {
 	proxied      *prometheus.CounterVec // by route and status; status 0: the caller was gone
 	staleBlocked *prometheus.CounterVec // by where
 	takenOut     *prometheus.CounterVec // by reason
+	candidates   *prometheus.CounterVec // by what was decided
 }
 
 func newMetrics(registerer prometheus.Registerer, f *fleet) (*metrics, error) {
@@ -42,9 +43,10 @@ func newMetrics(registerer prometheus.Registerer, f *fleet) (*metrics, error) {
 		proxied:      counter("proxied_total", "Proxied requests, by route and status; 0: the caller was gone.", "route", "code"),
 		staleBlocked: counter("stale_blocked_total", "Requests and answers of another release than required that were held back.", "where"),
 		takenOut:     counter("servers_taken_out_total", "Prerender servers taken out of rotation by a request.", "reason"),
+		candidates:   counter("candidates_total", "Candidates of gated promotion, by what was decided of them.", "outcome"),
 	}
 	for _, c := range []prometheus.Collector{
-		m.releases, m.reports, m.proxied, m.staleBlocked, m.takenOut,
+		m.releases, m.reports, m.proxied, m.staleBlocked, m.takenOut, m.candidates,
 		gauge("servers", "Registered prerender servers.", func() float64 {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -10,7 +10,6 @@ import (
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/ledger"
 	"github.com/rewarm/rewarm/internal/release"
-	"github.com/rewarm/rewarm/internal/words"
 )
 
 // maxConflicts bounds how often a report is judged again because another
@@ -62,7 +61,7 @@ func (s *releases) judge(ctx context.Context, decide func(*release.Book, time.Ti
 		book := release.Open(state, reporters)
 		now := time.Now()
 		outcome := decide(book, now)
-		if outcome.New != nil {
+		if book.Changed() {
 			_, err := s.store.PutReleases(ctx, book.State(), revision)
 			if errors.Is(err, ledger.ErrConflict) {
 				continue
@@ -70,9 +69,7 @@ func (s *releases) judge(ctx context.Context, decide func(*release.Book, time.Ti
 			if err != nil {
 				return release.Outcome{}, away(err)
 			}
-			s.log.Info("release", "sequence", outcome.New.Sequence, "token", outcome.New.Token, "source", outcome.New.Source,
-				"reporter", outcome.New.Reporter, "deploymentId", outcome.New.DeploymentID, "rollback", outcome.Rollback)
-			s.metrics.releases.Inc()
+			s.account(outcome)
 		}
 		s.learn(now, book.State(), book.Reporters(now))
 		if outcome.Reporter.Name != "" {
@@ -85,6 +82,18 @@ func (s *releases) judge(ctx context.Context, decide func(*release.Book, time.Ti
 	return release.Outcome{}, away(ledger.ErrConflict)
 }
 
+// account logs and counts what was decided and stored.
+func (s *releases) account(o release.Outcome) {
+	if o.New != nil {
+		s.log.Info("release", "sequence", o.New.Sequence, "token", o.New.Token, "source", o.New.Source,
+			"reporter", o.New.Reporter, "deploymentId", o.New.DeploymentID, "rollback", o.Rollback)
+		s.metrics.releases.Inc()
+	}
+	if o.Refused != nil {
+		s.log.Warn("candidate refused: the release before goes on being served", "token", o.Refused.Token, "detail", o.Refused.Detail, "dropped", o.Refused.Dropped)
+	}
+}
+
 // learn takes in what is stored and tells the fleet of it.
 func (s *releases) learn(now time.Time, state release.State, reporters []release.Reporter) {
 	s.mu.Lock()
@@ -94,7 +103,7 @@ func (s *releases) learn(now time.Time, state release.State, reporters []release
 	if reporters != nil {
 		s.last = reporters
 	}
-	reporters = s.last
+	state, reporters = s.state, s.last
 	s.mu.Unlock()
 	var realms []string
 	for _, r := range reporters {
@@ -103,6 +112,11 @@ func (s *releases) learn(now time.Time, state release.State, reporters []release
 	s.fleet.setRealms(realms)
 	if len(state.History) > 0 {
 		s.fleet.setRelease(now, state.History[0])
+	}
+	if c, ok := release.Open(state, reporters).Candidate(now); ok {
+		s.fleet.setCandidate(now, &c)
+	} else {
+		s.fleet.setCandidate(now, nil)
 	}
 }
 
@@ -123,18 +137,6 @@ func (s *releases) book() *release.Book {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return release.Open(s.state, s.last)
-}
-
-// previous is the newest token in history that is not the current one.
-func (s *releases) previous() (words.Token, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.state.History {
-		if r.Token != s.state.History[0].Token {
-			return r.Token, true
-		}
-	}
-	return "", false
 }
 
 // away is the answer to whoever needs the store: come back, nothing is stored.

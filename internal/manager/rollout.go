@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -25,6 +26,7 @@ func (f *fleet) progress(now time.Time) wire.Rollout {
 		StartedAt:    f.plan.StartedAt,
 		FinishedAt:   f.plan.FinishedAt,
 		CanaryPassed: f.plan.CanaryPassed,
+		Candidate:    f.tellCandidate(),
 		Servers:      make([]wire.RolloutServer, 0, len(f.plan.Servers)),
 	}
 	if c := f.canary; c.Sequence == f.release.Sequence && c.Sequence > 0 {
@@ -52,19 +54,20 @@ func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	var err error
 	switch action {
 	case "pause":
-		err = m.setPaused(r, true, by)
+		err = m.setPaused(r.Context(), true, by)
 	case "resume":
-		if err = m.setPaused(r, false, by); err == nil {
-			err = m.ruleCanary(r.Context(), func(c *ledger.Canary) bool { return m.fleet.overrule(now, c) })
-		}
+		err = m.resume(r.Context(), by)
 	case "restart":
 		err = m.ruleCanary(r.Context(), func(c *ledger.Canary) bool { *c = ledger.Canary{At: now}; return true }) // it is checked again
 		if err == nil {
 			m.fleet.restartRollout(time.Now())
-			err = m.setPaused(r, false, by)
+			err = m.setPaused(r.Context(), false, by)
+		}
+		if err == nil {
+			_, err = m.steerCandidate(r.Context(), (*release.Book).Recheck)
 		}
 	case "undo":
-		err = m.undo(r)
+		err = m.undo(r.Context())
 	default:
 		return web.NotFound(w, r)
 	}
@@ -75,10 +78,10 @@ func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	return m.showRollout(w, r)
 }
 
-func (m *Manager) setPaused(r *http.Request, paused bool, by string) error {
+func (m *Manager) setPaused(ctx context.Context, paused bool, by string) error {
 	now := time.Now()
 	control := ledger.Control{Paused: paused, At: now, By: by}
-	if err := m.store.PutControl(r.Context(), control); err != nil {
+	if err := m.store.PutControl(ctx, control); err != nil {
 		return away(err)
 	}
 	m.fleet.setControl(now, control)
@@ -95,12 +98,11 @@ func (f *fleet) overrule(now time.Time, c *ledger.Canary) bool {
 	return true
 }
 
-// undo makes the previous release current again, as an operator's report.
-func (m *Manager) undo(r *http.Request) error {
-	token, ok := m.releases.previous()
-	if !ok {
-		return fault.New(fault.Invalid, "There is no previous release to go back to")
+// undo drops the candidate, or makes the previous release current again.
+func (m *Manager) undo(ctx context.Context) error {
+	outcome, err := m.steerCandidate(ctx, (*release.Book).Undo)
+	if err == nil && outcome.New == nil && outcome.Refused == nil {
+		err = fault.New(fault.Invalid, "There is no previous release to go back to")
 	}
-	_, err := m.releases.report(r.Context(), release.Report{Token: token, Source: words.SourceOperator, Reporter: "undo"})
 	return err
 }

@@ -50,15 +50,19 @@ type Report struct {
 	Since        time.Time // when it began to serve Token, by its own clock; zero: it does not say
 	Realms       []string
 	DeploymentID string
-	Candidate    bool // gated promotion: announced, not served
+	// Gated: the reporter serves what is promoted, not what it is given.
+	Gated bool
+	// Candidate: Token is held back by a gated reporter until it is promoted.
+	Candidate bool
 }
 
 // State is what must survive: it is persisted with compare-and-set. The zero
 // State is a fleet that no release was reported to.
 type State struct {
 	Version  int             `json:"v"`
-	Sequence uint64          `json:"sequence"` // highest ever given
-	History  []words.Release `json:"history"`  // newest first; the first is current
+	Sequence uint64          `json:"sequence"`          // highest ever given
+	History  []words.Release `json:"history"`           // newest first; the first is current
+	Refused  []Refusal       `json:"refused,omitempty"` // candidates, newest first
 }
 
 // Reporter is what is known of one realm server. Reporters are shared between
@@ -72,7 +76,11 @@ type Reporter struct {
 	// Left is when it was last live on another token; zero if never.
 	Left       time.Time `json:"left,omitzero"`
 	LastSeenAt time.Time `json:"lastSeenAt"`
-	Realms     []string  `json:"realms,omitempty"`
+	// Known is when its unbroken spell of being live began, by the manager's clock.
+	Known  time.Time `json:"known,omitzero"`
+	Gated  bool      `json:"gated,omitempty"`
+	Held   Held      `json:"held,omitzero"` // its candidate, as last heard
+	Realms []string  `json:"realms,omitempty"`
 	// Behind is set when its token was judged older than the current one
 	// though it is in no history.
 	Behind bool `json:"behind,omitempty"`
@@ -88,16 +96,18 @@ type Outcome struct {
 	New *words.Release
 	// Behind: the reporter serves an older release; the fleet does not move.
 	Behind bool
-	// Candidate: announced under gated promotion; recorded nowhere yet.
+	// Candidate: it was a gated reporter's word of its candidate.
 	Candidate bool
+	// Refused is the candidate that was refused; nil for none.
+	Refused *Refusal
 	// Rollback: New goes back to a superseded token.
 	Rollback bool
 	// Reporter is the record to store; its Name is "" when there is none.
 	Reporter Reporter
 }
 
-// Name is the outcome in one word, for counters and logs: new, rollback,
-// behind, candidate or same.
+// Name is the outcome of a report in one word, for counters and logs: new,
+// rollback, behind, candidate or same.
 func (o Outcome) Name() string {
 	switch {
 	case o.Rollback:
@@ -118,15 +128,14 @@ func (o Outcome) Name() string {
 type Book struct {
 	state     State
 	reporters map[string]Reporter
+	changed   bool
 }
 
 // Open returns a book over what was persisted. The slices are not kept, nor is
 // what no server could be told: releases without a sequence or a token.
 func Open(state State, reporters []Reporter) *Book {
-	state.History = slices.DeleteFunc(slices.Clone(state.History), func(r words.Release) bool {
-		token, err := words.ParseToken(string(r.Token))
-		return r.Sequence == 0 || err != nil || token != r.Token
-	})
+	state.History = slices.DeleteFunc(slices.Clone(state.History), func(r words.Release) bool { return r.Sequence == 0 || !tellable(r.Token) })
+	state.Refused = slices.DeleteFunc(slices.Clone(state.Refused), func(r Refusal) bool { return !tellable(r.Token) })
 	slices.SortStableFunc(state.History, func(a, b words.Release) int { return cmp.Compare(b.Sequence, a.Sequence) })
 	if len(state.History) > 0 {
 		state.Sequence = max(state.Sequence, state.History[0].Sequence)
@@ -138,12 +147,20 @@ func Open(state State, reporters []Reporter) *Book {
 	return b
 }
 
-// State is what must be persisted. Its history is the caller's own.
+func tellable(t words.Token) bool {
+	token, err := words.ParseToken(string(t))
+	return err == nil && token == t
+}
+
+// State is what must be persisted. Its slices are the caller's own.
 func (b *Book) State() State {
 	s := b.state
-	s.History = slices.Clone(s.History)
+	s.History, s.Refused = slices.Clone(s.History), slices.Clone(s.Refused)
 	return s
 }
+
+// Changed reports whether State is another than the book was opened with.
+func (b *Book) Changed() bool { return b.changed }
 
 // Current is the current release; ok is false before the first report.
 func (b *Book) Current() (r words.Release, ok bool) {
@@ -186,6 +203,8 @@ func (b *Book) behind(r Reporter) bool {
 // add makes token the current release.
 func (b *Book) add(now time.Time, r Report) *words.Release {
 	b.state.Sequence++
+	b.changed = true
+	b.forgive(r.Token) // whoever makes it current has seen to that
 	made := words.Release{
 		Sequence: b.state.Sequence, Token: r.Token, Since: now,
 		Source: r.Source, Reporter: r.Reporter, DeploymentID: r.DeploymentID,

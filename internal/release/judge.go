@@ -13,10 +13,10 @@ import (
 // its reporter was last heard; what an earlier one should have led to and did
 // not, it leads to.
 func (b *Book) Report(now time.Time, r Report) Outcome {
-	if r.Candidate {
-		return Outcome{Candidate: true}
-	}
 	r.Reporter, r.DeploymentID = cut(r.Reporter, MaxReporterName), cut(r.DeploymentID, MaxDeploymentID)
+	if r.Candidate {
+		return b.candidate(now, r)
+	}
 	heard := b.hear(now, r)
 	outcome := b.judge(now, r)
 	heard.Behind = outcome.Behind
@@ -46,6 +46,8 @@ func (b *Book) judge(now time.Time, r Report) Outcome {
 	switch {
 	case ok && current.Token == r.Token:
 		return Outcome{}
+	case ok && r.Gated: // it waits for a promotion, or has not heard of it yet
+		return Outcome{Behind: true}
 	case b.Superseded(r.Token):
 		switch r.Source {
 		case words.SourceBoot, words.SourcePresence:
@@ -80,9 +82,15 @@ func (b *Book) older(now time.Time, r Report) bool {
 func (b *Book) hear(now time.Time, r Report) Reporter {
 	name := recordName(r)
 	before, known := b.reporters[name]
-	heard := Reporter{Name: name, Token: r.Token, Since: r.Since, On: now, Left: before.Left, LastSeenAt: now, Realms: slices.Clone(r.Realms)}
+	heard := Reporter{Name: name, Token: r.Token, Since: r.Since, On: now, Left: before.Left, LastSeenAt: now, Known: now, Gated: r.Gated, Realms: slices.Clone(r.Realms)}
 	if !known {
 		return heard
+	}
+	if before.Held.Token != r.Token && r.Gated {
+		heard.Held = before.Held
+	}
+	if before.Live(now) && !before.Known.IsZero() {
+		heard.Known = before.Known
 	}
 	if before.LastSeenAt.After(now) {
 		heard.LastSeenAt = before.LastSeenAt // another manager's clock is ahead
@@ -141,13 +149,14 @@ func (b *Book) redeployed(now time.Time) Outcome {
 	return Outcome{New: b.add(now, Report{Token: token, Source: words.SourcePresence, Reporter: by.Name}), Rollback: true}
 }
 
-// agreed returns the token that every live reporter is on.
+// agreed returns the token that every live reporter is on. Gated ones agree on
+// nothing: what they serve follows from what was promoted.
 func (b *Book) agreed(now time.Time) (token words.Token, ok bool) {
 	for _, r := range b.reporters {
 		if !r.Live(now) {
 			continue
 		}
-		if ok && r.Token != token {
+		if r.Gated || ok && r.Token != token {
 			return "", false
 		}
 		token, ok = r.Token, true

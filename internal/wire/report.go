@@ -16,8 +16,17 @@ type Report struct {
 	Since        time.Time    `json:"since,omitzero"`     // when it began to serve Hash
 	Realms       []string     `json:"realms,omitempty"`   // base URLs it serves
 	DeploymentID string       `json:"deploymentId,omitempty"`
-	State        string       `json:"state,omitempty"` // "candidate" under gated promotion
+	// State is [StateCandidate] of a release that is held back until it is promoted.
+	State string `json:"state,omitempty"`
+	// Promotion is [PromotionGated] of a realm server that serves what is promoted.
+	Promotion string `json:"promotion,omitempty"`
 }
+
+// What a report says under gated promotion.
+const (
+	StateCandidate = "candidate"
+	PromotionGated = "gated"
+)
 
 // ParseReport reads a report's body. Only the hash is required; other
 // malformed fields count as absent.
@@ -47,6 +56,7 @@ func ParseReport(body []byte) (Report, error) {
 	r.Since, _ = read[time.Time](attributes["since"])
 	r.DeploymentID, _ = read[string](attributes["deploymentId"])
 	r.State, _ = read[string](attributes["state"])
+	r.Promotion, _ = read[string](attributes["promotion"])
 	realms, _ := read[[]string](attributes["realms"])
 	for _, realm := range realms {
 		if u, ok := NormalizeURL(realm); ok {
@@ -73,6 +83,8 @@ type ReporterView struct {
 	Since      time.Time   `json:"since,omitzero"`
 	LastSeenAt time.Time   `json:"lastSeenAt"`
 	Behind     bool        `json:"behind"`
+	Promotion  string      `json:"promotion,omitempty"`
+	Candidate  words.Token `json:"candidate,omitempty"` // that it holds back
 	Realms     []string    `json:"realms"`
 }
 
@@ -102,6 +114,32 @@ type Rollout struct {
 	// only its pages, and they survive the takeover where that is checked.
 	CanaryPassed bool          `json:"canaryPassed"`
 	Canary       *CanaryReport `json:"canary,omitempty"` // nil while there is no verdict
+	// Candidate is the release that is to be promoted next; nil for none.
+	Candidate *CandidateReport `json:"candidate,omitempty"`
+}
+
+// CandidatePhase is where a candidate stands.
+type CandidatePhase string
+
+// The phases of a candidate. A promoted one is none any more, but the release.
+const (
+	CandidateWaiting  CandidatePhase = "waiting"  // for realm servers, a prerender server, the store or an operator
+	CandidateChecking CandidatePhase = "checking" // its pages are rendered and their takeover is checked
+	CandidateRefused  CandidatePhase = "refused"  // until a newer one, or an operator
+)
+
+// CandidateReport is a release that realm servers hold back until it is promoted.
+type CandidateReport struct {
+	Token        words.Token    `json:"token"`
+	Since        time.Time      `json:"since"`
+	DeploymentID string         `json:"deploymentId,omitempty"`
+	Phase        CandidatePhase `json:"phase"`
+	Detail       string         `json:"detail"`  // a sentence for people
+	Have         []string       `json:"have"`    // realm servers, by name
+	Missing      []string       `json:"missing"` // those that are waited for
+	// Dropped: an operator undid it or would not have it, so no resume promotes it.
+	Dropped bool          `json:"dropped,omitempty"`
+	Canary  *CanaryReport `json:"canary,omitempty"` // why it was refused
 }
 
 // CanaryReport is what came of the takeover check that the first server on a

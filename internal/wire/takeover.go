@@ -25,6 +25,10 @@ type TakeoverRequest struct {
 	TimeoutMs   int             `json:"timeoutMs,omitempty"`
 	Viewport    *words.Viewport `json:"viewport,omitempty"`
 	Screenshots bool            `json:"screenshots,omitempty"`
+	// Release is the token of a release that the realm server holds and does not
+	// serve yet: the page is rendered on it, and loaded as visitors would get it if
+	// it were current. "" checks what is served.
+	Release words.Token `json:"release,omitempty"`
 }
 
 // ParseTakeoverRequest reads and checks the body of POST /takeover-check; the
@@ -40,6 +44,9 @@ func ParseTakeoverRequest(body []byte) (TakeoverRequest, error) {
 
 // CheckTakeover refuses what no check could be asked for.
 func CheckTakeover(r TakeoverRequest) error {
+	if token, err := words.ParseToken(string(r.Release)); r.Release != "" && (err != nil || token != r.Release) {
+		return fault.New(fault.Invalid, "release is no token")
+	}
 	if len(r.AllowDifference) > maxAllow {
 		return fault.New(fault.Invalid, "allowDifference has more than %d selectors", maxAllow)
 	}
