@@ -144,6 +144,7 @@ type RealmOptions struct {
 	Example    fs.FS
 	RealmURL   string
 	ManagerURL string // "" : no reports and no renders
+	Promotion  realm.Promotion
 	MaxAge     time.Duration
 	QueryAllow []string
 	Answers    Answers
@@ -185,7 +186,7 @@ func newRealm(fleet Fleet, o RealmOptions, store *ledger.Ledger, teardown *stack
 	}
 	options := realm.Options{
 		Addr: o.Addr, Host: o.Host, HostURL: o.HostURL, NoPoll: o.NoPoll, HostFS: o.Example, RealmURL: o.RealmURL, DataDir: dir, Guard: fleet.Guard,
-		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, ProxyRules: o.Proxy, DrainGrace: o.DrainGrace,
+		Promotion: o.Promotion, MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, ProxyRules: o.Proxy, DrainGrace: o.DrainGrace,
 		OnMiss: o.Answers.OnMiss, WaitAtMost: o.Answers.WaitAtMost, PageHeaders: o.Answers.PageHeaders,
 		Log: fleet.Log.With("role", "realm-server"), Registerer: observe.NewRegistry(),
 	}

@@ -35,6 +35,7 @@ type UpOptions struct {
 	Proxy         []realm.ProxyRule
 	CanaryURLs    []string          // checked of each release; none: nothing is
 	CanaryAllow   []string          // selectors of what may differ there
+	Promotion     realm.Promotion   // when a new release is served
 	Worker        *worker.Options   // nil: no worker, pages are rendered when visitors ask
 	Prerender     prerender.Options // times and bounds; the rest is filled in
 }
@@ -73,7 +74,7 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	}
 	managerURL := reach(up.manager.Addr())
 	up.realm, err = newRealm(fleet, RealmOptions{
-		Addr: o.RealmAddr, Host: o.Host, HostURL: o.HostURL, NoPoll: !o.Watch, Example: o.Example, RealmURL: o.RealmURL, ManagerURL: managerURL,
+		Addr: o.RealmAddr, Host: o.Host, HostURL: o.HostURL, NoPoll: !o.Watch, Example: o.Example, RealmURL: o.RealmURL, ManagerURL: managerURL, Promotion: o.Promotion,
 		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, Answers: o.Answers, Proxy: o.Proxy,
 	}, store, &up.teardown)
 	if err != nil {

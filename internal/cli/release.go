@@ -31,9 +31,9 @@ func (c *releaseList) Run(r *run) error {
 	for _, release := range releases.History {
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\n", release.Sequence, release.Token, release.Since.Format(time.RFC3339), release.Source, release.Reporter)
 	}
-	fmt.Fprintln(table, "\nREALM SERVER\tTOKEN\tLAST SEEN\tBEHIND\t")
+	fmt.Fprintln(table, "\nREALM SERVER\tTOKEN\tLAST SEEN\tBEHIND\tCANDIDATE")
 	for _, reporter := range releases.Reporters {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%t\t\n", reporter.Name, reporter.Token, reporter.LastSeenAt.Format(time.RFC3339), reporter.Behind)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%t\t%s\n", reporter.Name, reporter.Token, reporter.LastSeenAt.Format(time.RFC3339), reporter.Behind, reporter.Candidate)
 	}
 	return table.Flush()
 }
@@ -48,5 +48,6 @@ func (c *releaseReport) Run(r *run) error {
 	if err != nil {
 		return fault.New(fault.Usage, "--hash: %s", err)
 	}
-	return c.client().Report(r.ctx, wire.Report{Hash: token, Source: words.SourceOperator, Reporter: "operator@" + hostName()})
+	_, err = c.client().Report(r.ctx, wire.Report{Hash: token, Source: words.SourceOperator, Reporter: "operator@" + hostName()})
+	return err
 }

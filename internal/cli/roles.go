@@ -25,10 +25,16 @@ type realmCommand struct {
 	MaxAge     time.Duration `help:"How long a stored page is fresh." default:"10m"`
 	Query      []string      `help:"Query parameters that make another page." placeholder:"NAME"`
 
+	promotionFlags
 	answerFlags
 	dataFlags
 	secretFlags
 	storeFlags
+}
+
+// promotionFlags say when a new release is served.
+type promotionFlags struct {
+	Promotion realm.Promotion `help:"When a new release is served: immediate, at once, or gated, when the fleet has rendered it and checked that the application takes over on --canary-urls. Until then, and for good if they break, visitors get the release before." enum:"immediate,gated" default:"immediate"`
 }
 
 // answerFlags are how a realm server answers app routes.
@@ -67,7 +73,7 @@ func (c *realmCommand) Run(r *run) error {
 		return err
 	}
 	return app.RunRealm(r.ctx, fleet, app.RealmOptions{
-		Addr: c.Addr, Host: dir, HostURL: hostURL, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
+		Addr: c.Addr, Host: dir, HostURL: hostURL, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, Promotion: c.Promotion, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
 	})
 }
 

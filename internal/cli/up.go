@@ -28,6 +28,7 @@ type upCommand struct {
 	Proxy         []string      `help:"Send requests below a prefix to another server." placeholder:"/api=URL"`
 
 	canaryFlags
+	promotionFlags
 	answerFlags
 	workerFlags
 	dataFlags
@@ -75,7 +76,7 @@ func (c *upCommand) Run(r *run) error {
 		return err
 	}
 	o := app.UpOptions{
-		CanaryURLs: canary, CanaryAllow: c.CanaryAllowDifference,
+		CanaryURLs: canary, CanaryAllow: c.CanaryAllowDifference, Promotion: c.Promotion,
 		Host: dir, HostURL: hostURL, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
 		AllowOrigins: c.AllowOrigin, Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
 		Prerender: prerender.Options{DrainMin: time.Millisecond},

@@ -38,6 +38,7 @@ type collected struct {
 // outcome is what came of reading the host.
 type outcome struct {
 	current, previous words.Token
+	candidate         words.Token // what was accepted, if it is held back; else ""
 	accepted          bool
 	reason            string
 }
@@ -70,8 +71,9 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 		s.refused(o)
 		return o, nil
 	}
+	held := false
 	if err == nil {
-		err = s.switchTo(r)
+		held, err = s.switchTo(r)
 	}
 	if err != nil {
 		return o, fmt.Errorf("accept the host's release: %w", err)
@@ -79,9 +81,18 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 	s.hostNote.Store(nil)
 	s.demands.forget()
 	s.borrowed.demands.forget()
+	if held {
+		s.metrics.releases.WithLabelValues("held").Inc()
+		level := slog.LevelInfo
+		if known := before.held(); known != nil && known.token == r.token {
+			level = slog.LevelDebug
+		}
+		s.o.Log.Log(ctx, level, "release held until it is promoted", "token", r.token, "served", o.current, "files", len(r.files))
+		o.candidate, o.accepted = r.token, true
+		return o, nil
+	}
 	if o.previous != r.token {
-		s.renders.forget()
-		s.modules.start()
+		s.switched()
 	}
 	s.metrics.releases.WithLabelValues("accepted").Inc()
 	level := slog.LevelInfo
@@ -94,6 +105,13 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 	}
 	o.current, o.accepted = r.token, true
 	return o, nil
+}
+
+// switched begins anew what belongs to the release that was current.
+func (s *Server) switched() {
+	s.demands.forget()
+	s.renders.forget()
+	s.modules.start()
 }
 
 // refused notes why the host is not what is served, and logs it once: a host
@@ -115,7 +133,7 @@ func (s *Server) prune(set *releaseSet) {
 	if set == nil {
 		return
 	}
-	if err := s.depot.prune(append([]*release{s.borrowed.all()}, set.kept...)); err != nil {
+	if err := s.depot.prune(append([]*release{s.borrowed.all()}, set.all()...)); err != nil {
 		s.o.Log.Warn("old files not removed yet", "error", err)
 	}
 }
@@ -137,10 +155,14 @@ func (s *Server) take(ctx context.Context, before *releaseSet) (*release, error)
 	return newRelease(c, s.o.Now()), nil
 }
 
-// switchTo makes r current, on disk first.
-func (s *Server) switchTo(r *release) error {
+// switchTo makes r current, on disk first; or holds it back until its promotion.
+func (s *Server) switchTo(r *release) (held bool, err error) {
 	s.switching.Lock()
 	defer s.switching.Unlock()
+	if !s.mayServe(r.token) {
+		s.hold(r)
+		return true, nil
+	}
 	before := s.releases.Load()
 	if current := before.current(); current != nil && current.token == r.token {
 		r.since = current.since // the token did not change, so neither does its time
@@ -148,7 +170,11 @@ func (s *Server) switchTo(r *release) error {
 			r = r.plus(current.files) // what was asked for while this was collected
 		}
 	}
-	after := before.with(r)
+	return false, s.serveFrom(r, before.with(r).holding(r))
+}
+
+// serveFrom switches to a set in which r is current. It needs switching.
+func (s *Server) serveFrom(r *release, after *releaseSet) error {
 	if err := s.depot.commit(r, after.tokens()); err != nil {
 		return err
 	}

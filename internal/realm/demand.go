@@ -215,7 +215,7 @@ func (s *Server) poll(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err == nil && words.TokenOf(shell) == s.Token() && s.hostNote.Load() == nil:
+		case err == nil && words.TokenOf(shell) == s.releases.Load().found() && s.hostNote.Load() == nil:
 			continue
 		}
 		// Also when the host failed: accept asks again and says what it found.
@@ -226,7 +226,7 @@ func (s *Server) poll(ctx context.Context) {
 			}
 			continue
 		}
-		if o.accepted && o.current != o.previous {
+		if o.accepted && (o.current != o.previous || o.candidate != "") {
 			select {
 			case s.reports <- hookReport{source: words.SourcePresence}:
 			default: // a report waits already, and reads what is current when it is sent

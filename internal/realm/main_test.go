@@ -33,6 +33,7 @@ type fleet struct {
 	heard   []wire.Report
 	visits  []client.Call
 	down    bool
+	current client.Orders // what its answers name
 	visited func(visit wire.VisitRequest, call client.Call) (client.VisitAnswer, error)
 	reports chan wire.Report
 	// module renders what it says; nil: nothing is expected to.
@@ -50,18 +51,25 @@ func (f *fleet) Module(ctx context.Context, visit wire.VisitRequest, call client
 
 func newFleet() *fleet { return &fleet{reports: make(chan wire.Report, 64)} }
 
-func (f *fleet) Report(_ context.Context, report wire.Report) error {
+func (f *fleet) Report(_ context.Context, report wire.Report) (client.Orders, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
-		return errors.New("nobody there")
+		return client.Orders{}, errors.New("nobody there")
 	}
 	f.heard = append(f.heard, report)
 	select {
 	case f.reports <- report:
 	default:
 	}
-	return nil
+	return f.current, nil
+}
+
+// promote has the answers to reports name another current release.
+func (f *fleet) promote(sequence uint64, token words.Token) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.current = client.Orders{Sequence: sequence, Token: token}
 }
 
 func (f *fleet) Visit(_ context.Context, visit wire.VisitRequest, call client.Call) (client.VisitAnswer, error) {

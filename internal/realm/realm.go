@@ -46,6 +46,7 @@ type Store interface {
 	Ping(ctx context.Context) error
 	// QueueJobs leaves pages to the workers.
 	QueueJobs(ctx context.Context, jobs ...index.Job) (queued int, err error)
+	WatchReleases(ctx context.Context) (*ledger.ReleaseWatch, error)
 	ModuleStore
 }
 
@@ -59,7 +60,7 @@ type ModuleStore interface {
 
 // Manager is the way to the fleet; [*client.Manager] is one.
 type Manager interface {
-	Report(ctx context.Context, report wire.Report) error
+	Report(ctx context.Context, report wire.Report) (client.Orders, error)
 	Visit(ctx context.Context, visit wire.VisitRequest, call client.Call) (client.VisitAnswer, error)
 	Module(ctx context.Context, visit wire.VisitRequest, call client.Call) (client.ModuleAnswer, error)
 }
@@ -85,6 +86,8 @@ type Options struct {
 	Peers    Peers   // nil: what is not here is nowhere
 	Manager  Manager // nil: no reports, no renders
 	Guard    web.Guard
+	// Promotion is when a release that was taken is served (PromoteImmediate).
+	Promotion Promotion
 	// MaxAge is how long a snapshot is fresh (10 min).
 	MaxAge     time.Duration
 	QueryAllow []string // query parameters that are part of a page's identity
@@ -134,6 +137,15 @@ func (o *Options) validate() (err error) {
 	case o.OnMiss != "" && o.OnMiss != MissShell && o.OnMiss != MissWait:
 		return fault.New(fault.Usage, "realm server: --on-miss takes %s or %s, not %q", MissShell, MissWait, o.OnMiss)
 	}
+	switch o.Promotion {
+	case "", PromoteImmediate:
+	case PromoteGated:
+		if o.Manager == nil {
+			return fault.New(fault.Usage, "realm server: --promotion gated needs a manager, which promotes; set --manager-url")
+		}
+	default:
+		return fault.New(fault.Usage, "realm server: --promotion takes %s or %s, not %q", PromoteImmediate, PromoteGated, o.Promotion)
+	}
 	if o.PageHeaders, err = CheckPageHeaders(o.PageHeaders); err != nil {
 		return err
 	}
@@ -180,15 +192,18 @@ type Server struct {
 	// releases is what is served, switched as a whole by who holds switching.
 	releases  atomic.Pointer[releaseSet]
 	switching sync.Mutex
-	accepting chan struct{} // holds one element while a release is being accepted
-	demands   *demands      // of a host URL
-	borrowed  *borrowed
-	reports   chan hookReport
-	pages     *cache[pageKey, *page]
-	encodings *cache[encodedKey, *body]
-	encoder   *coding.Encoder
-	encoding  chan struct{} // holds an element for each body being encoded
-	renders   *renderQueue
+	promoted  promoted // guarded by switching
+	// deployment is that of the host's newest release.
+	deployment atomic.Pointer[deployment]
+	accepting  chan struct{} // holds one element while a release is being accepted
+	demands    *demands      // of a host URL
+	borrowed   *borrowed
+	reports    chan hookReport
+	pages      *cache[pageKey, *page]
+	encodings  *cache[encodedKey, *body]
+	encoder    *coding.Encoder
+	encoding   chan struct{} // holds an element for each body being encoded
+	renders    *renderQueue
 	// invalidated is what pages and modules are held against.
 	invalidated *invalidated
 	modules     *modules
@@ -318,6 +333,9 @@ func (s *Server) boot() error {
 	case err != nil:
 		return err
 	case outcome.accepted:
+		if s.gated() && len(kept) == 0 {
+			s.o.Log.Warn("no release was kept here, so the host's is served though nobody promoted it; a data directory that outlives the process keeps the one before", "token", outcome.current)
+		}
 		return nil
 	case len(kept) == 0 && s.origin != nil:
 		return fault.New(fault.Invalid, "realm server: the host cannot be served: %s; check that it answers from this machine, and point --host at the URL of the directory that has index.html", outcome.reason)
@@ -359,6 +377,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if s.o.Store != nil {
 		owned.Go(func() { s.hearInvalidations(inner) })
+		if s.gated() {
+			owned.Go(func() { s.hearPromotions(inner) })
+		}
 	}
 	if s.o.Peers != nil {
 		owned.Go(func() {

@@ -24,11 +24,15 @@ type release struct {
 	since time.Time
 	files map[string]file
 	dirs  map[string]bool // first path segments that are directories; not changed either
+	named map[string]bool // files that the shell names
 }
 
 func newRelease(c collected, since time.Time) *release {
 	token := words.TokenOf(c.shell)
-	r := &release{token: token, shell: c.shell, bare: htmlBody(token, string(token), c.shell, nil), since: since, files: c.files, dirs: map[string]bool{}}
+	r := &release{token: token, shell: c.shell, bare: htmlBody(token, string(token), c.shell, nil), since: since, files: c.files, dirs: map[string]bool{}, named: map[string]bool{}}
+	for _, name := range c.named {
+		r.named[name] = true
+	}
 	for _, dir := range c.dirs {
 		r.dirs[dir] = true
 	}
@@ -67,7 +71,38 @@ func dirsOf(names iter.Seq[string]) []string {
 
 // releaseSet is what is served: the current release first, then the retained
 // ones, newest first. It never changes; a switch replaces it.
-type releaseSet struct{ kept []*release }
+type releaseSet struct {
+	kept []*release
+	// newest is what the host was last found to have; nil until it was read.
+	newest *release
+}
+
+// held is the host's newest release while another is served; nil for none.
+func (s *releaseSet) held() *release {
+	if s == nil || s.newest == nil || s.newest.token == s.current().token {
+		return nil
+	}
+	return s.newest
+}
+
+// found is the token of what the host was last found to have.
+func (s *releaseSet) found() words.Token {
+	if held := s.held(); held != nil {
+		return held.token
+	}
+	return s.current().token
+}
+
+// holding is the set with another newest release of the host.
+func (s *releaseSet) holding(r *release) *releaseSet { return &releaseSet{kept: s.kept, newest: r} }
+
+// all are the releases whose files are here.
+func (s *releaseSet) all() []*release {
+	if held := s.held(); held != nil {
+		return append(slices.Clone(s.kept), held)
+	}
+	return s.kept
+}
 
 func (s *releaseSet) current() *release {
 	if s == nil || len(s.kept) == 0 {
@@ -82,6 +117,7 @@ func (s *releaseSet) with(r *release) *releaseSet {
 	if s == nil {
 		return next
 	}
+	next.newest = s.newest
 	for _, old := range s.kept {
 		if old.token != r.token && len(next.kept) < keptReleases {
 			next.kept = append(next.kept, old)
@@ -102,7 +138,7 @@ func (s *releaseSet) byToken(token words.Token) *release {
 	if s == nil {
 		return nil
 	}
-	for _, r := range s.kept {
+	for _, r := range s.all() {
 		if r.token == token {
 			return r
 		}
@@ -110,18 +146,20 @@ func (s *releaseSet) byToken(token words.Token) *release {
 	return nil
 }
 
-// find is the file at a path, of the newest release that has it. immutable
-// tells that its name carries a hash of its content and that no retained
-// release has another content under that name.
+// find is the file at a path, of the newest release that has it; of one that is
+// held back only what nobody can come upon. immutable tells that its name carries
+// a hash of its content and that no other release has another content under
+// that name.
 func (s *releaseSet) find(name string) (f file, immutable, ok bool) {
 	if s == nil {
 		return file{}, false, false
 	}
 	immutable = true
-	for _, r := range s.kept {
+	held := s.held()
+	for _, r := range s.all() {
 		got, has := r.files[name]
 		switch {
-		case !has:
+		case !has || r == held && !ok && !r.early(name):
 		case !ok:
 			f, ok = got, true
 		case got.Sum != f.Sum:
@@ -139,6 +177,13 @@ func (s *releaseSet) isDir(segment string) bool {
 		}
 	}
 	return false
+}
+
+// early reports whether a file is served before its release is: the release's own
+// pages need it then, and no visitor finds it by a name that is known beforehand,
+// such as robots.txt or a service worker's.
+func (r *release) early(name string) bool {
+	return knownExtension(path.Ext(name)) && (strings.Contains(name, "/") || hashed(name) || r.named[name])
 }
 
 var (

@@ -1,6 +1,7 @@
 package realm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -72,11 +73,38 @@ func (s *Server) report(ctx context.Context) {
 func (s *Server) reportOnce(ctx context.Context, source words.Source, deploymentID string) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	r := s.releases.Load().current()
-	return s.o.Manager.Report(ctx, wire.Report{
-		Hash: r.token, Source: source, Reporter: s.o.Name, Since: r.since,
+	releases := s.releases.Load()
+	current, held := releases.current(), releases.held()
+	report := wire.Report{
+		Hash: current.token, Source: source, Reporter: s.o.Name, Since: current.since,
 		Realms: []string{s.realmURL}, DeploymentID: deploymentID,
-	})
+	}
+	if s.gated() {
+		report.Promotion = wire.PromotionGated
+	}
+	if held != nil {
+		report.DeploymentID = ""
+		if source != words.SourceBoot {
+			report.Source = words.SourcePresence // what was deployed is the other one
+		}
+	}
+	if err := s.tell(ctx, report); err != nil || held == nil {
+		return err
+	}
+	report.Hash, report.Since, report.Source, report.State = held.token, held.since, source, wire.StateCandidate
+	if d := s.deployment.Load(); d != nil && d.token == held.token {
+		report.DeploymentID = d.id
+	}
+	return s.tell(ctx, report)
+}
+
+// tell sends a report, and hears from its answer what is current.
+func (s *Server) tell(ctx context.Context, report wire.Report) error {
+	said, err := s.o.Manager.Report(ctx, report)
+	if err != nil {
+		return err
+	}
+	return s.hear(ctx, said)
 }
 
 // postDeployment re-reads the host now and reports what is served then.
@@ -96,9 +124,11 @@ func (s *Server) postDeployment(w http.ResponseWriter, r *http.Request) error {
 	answer := struct {
 		Current  words.Token `json:"currentChecksum"`
 		Previous words.Token `json:"previousChecksum"`
-		Accepted bool        `json:"accepted"`
-		Reason   string      `json:"reason,omitempty"`
-	}{outcome.Current, outcome.Previous, outcome.Accepted, outcome.Reason}
+		// Candidate is what was accepted, if it is held until its promotion.
+		Candidate words.Token `json:"candidateChecksum,omitempty"`
+		Accepted  bool        `json:"accepted"`
+		Reason    string      `json:"reason,omitempty"`
+	}{outcome.Current, outcome.Previous, outcome.Candidate, outcome.Accepted, outcome.Reason}
 	web.WriteJSON(w, http.StatusOK, wire.ContentTypeJSON, answer)
 	return nil
 }
@@ -106,8 +136,10 @@ func (s *Server) postDeployment(w http.ResponseWriter, r *http.Request) error {
 // Accepted is what came of re-reading the host.
 type Accepted struct {
 	Current, Previous words.Token
-	Accepted          bool
-	Reason            string // why not
+	// Candidate is what was accepted, if it is held until its promotion; else "".
+	Candidate words.Token
+	Accepted  bool
+	Reason    string // why not
 }
 
 // Accept re-reads the host now, as the hook does, and waits at most two
@@ -119,10 +151,13 @@ func (s *Server) Accept(ctx context.Context, deploymentID string) (Accepted, err
 	if err != nil {
 		return Accepted{}, err
 	}
+	if o.accepted {
+		s.deployment.Store(&deployment{cmp.Or(o.candidate, o.current), deploymentID})
+	}
 	if o.accepted && s.o.Manager != nil {
 		s.awaitReport(ctx, hookReport{source: words.SourceDeployment, deploymentID: deploymentID, reported: make(chan struct{})})
 	}
-	return Accepted{Current: o.current, Previous: o.previous, Accepted: o.accepted, Reason: o.reason}, nil
+	return Accepted{Current: o.current, Previous: o.previous, Candidate: o.candidate, Accepted: o.accepted, Reason: o.reason}, nil
 }
 
 func (s *Server) awaitReport(ctx context.Context, report hookReport) {

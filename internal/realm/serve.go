@@ -196,7 +196,12 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 		Store   string      `json:"store"`
 		Manager string      `json:"manager"`
 		Host    string      `json:"host"`
-	}{true, s.Token(), s.storeState(r.Context()), "configured", "served"}
+		// Candidate is the release that is held until its promotion.
+		Candidate words.Token `json:"candidate,omitempty"`
+	}{Ready: true, Token: s.Token(), Store: s.storeState(r.Context()), Manager: "configured", Host: "served"}
+	if held := s.releases.Load().held(); held != nil {
+		answer.Candidate = held.token
+	}
 	if s.o.Manager == nil {
 		answer.Manager = "none: nothing is rendered or reported"
 	}

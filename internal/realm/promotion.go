@@ -1,0 +1,139 @@
+package realm
+
+import (
+	"context"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/client"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// Promotion is when a release that was taken from the host is served.
+type Promotion string
+
+// The ways of promotion. A gated realm server reports a new release as a
+// candidate, and serves the one before until the manager has promoted another
+// that is held here.
+const (
+	PromoteImmediate Promotion = "immediate"
+	PromoteGated     Promotion = "gated"
+)
+
+func (s *Server) gated() bool { return s.o.Promotion == PromoteGated }
+
+// promoted is the release that the manager says is current; sequence 0: it has
+// not said so yet.
+type promoted struct {
+	sequence uint64
+	token    words.Token
+	missed   bool // it is not held here, and the log says so
+}
+
+// deployment is which deploy brought the host's newest release.
+type deployment struct {
+	token words.Token
+	id    string
+}
+
+// mayServe reports whether a release of the host may be served without waiting
+// for its promotion: it is what is served, there is nothing else to serve, or it
+// was promoted before this server had it. It needs switching.
+func (s *Server) mayServe(token words.Token) bool {
+	current := s.releases.Load().current()
+	return !s.gated() || current == nil || current.token == token || s.promoted.token == token
+}
+
+// hear takes in which release is current. Managers may lag: one that knows of
+// an earlier sequence is not believed.
+func (s *Server) hear(ctx context.Context, said client.Orders) error {
+	if !s.gated() || said.Sequence == 0 {
+		return nil
+	}
+	r, previous, err := s.follow(said)
+	if err != nil || r == nil {
+		return err
+	}
+	s.metrics.releases.WithLabelValues("promoted").Inc()
+	s.o.Log.InfoContext(ctx, "release promoted: it is served now", "token", r.token, "sequence", said.Sequence, "previous", previous)
+	s.switched()
+	select {
+	case s.reports <- hookReport{source: words.SourcePresence}: // all see that it is served
+	default:
+	}
+	return nil
+}
+
+// follow makes the promoted release current if it is held here and another one
+// is served; r is nil when nothing changed.
+func (s *Server) follow(said client.Orders) (r *release, previous words.Token, err error) {
+	s.switching.Lock()
+	defer s.switching.Unlock()
+	if said.Sequence < s.promoted.sequence {
+		return nil, "", nil
+	}
+	if said.Sequence > s.promoted.sequence {
+		s.promoted = promoted{sequence: said.Sequence, token: said.Token}
+	}
+	before := s.releases.Load()
+	previous = before.current().token
+	if previous == s.promoted.token {
+		return nil, "", nil
+	}
+	found := before.byToken(s.promoted.token)
+	if found == nil {
+		if !s.promoted.missed {
+			s.promoted.missed = true
+			s.o.Log.Warn("the promoted release is not here; the one before is served until its files are", "token", s.promoted.token, "sequence", s.promoted.sequence, "served", previous)
+		}
+		return nil, "", nil
+	}
+	served := *found
+	served.since = s.o.Now()
+	return &served, previous, s.serveFrom(&served, before.with(&served))
+}
+
+// hold keeps r beside what is served. It needs switching.
+func (s *Server) hold(r *release) {
+	before := s.releases.Load()
+	if known := before.held(); known != nil && known.token == r.token {
+		r.since = known.since
+		if s.origin != nil {
+			r = r.plus(known.files)
+		}
+	}
+	after := before.holding(r)
+	s.releases.Store(after)
+	s.prune(after)
+}
+
+// hearPromotions follows the store until ctx ends: all realm servers hear of a
+// promotion at once. Without a store, or while it is away, the answers to
+// reports tell.
+func (s *Server) hearPromotions(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := s.hearPromotion(ctx); ctx.Err() == nil {
+			s.o.Log.Debug("promotions are not heard from the store", "error", err)
+		}
+		_ = wait(ctx, time.Second)
+	}
+}
+
+func (s *Server) hearPromotion(ctx context.Context) error {
+	watch, err := s.o.Store.WatchReleases(ctx)
+	if err != nil {
+		return err
+	}
+	defer watch.Stop()
+	for {
+		state, _, err := watch.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if len(state.History) == 0 {
+			continue
+		}
+		if err := s.hear(ctx, client.Orders{Sequence: state.History[0].Sequence, Token: state.History[0].Token}); err != nil {
+			s.o.Log.Error("the promoted release cannot be served; trying again with the next report", "error", err)
+		}
+	}
+}
