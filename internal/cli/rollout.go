@@ -26,14 +26,14 @@ func (m managerFlags) client() *client.Manager { return client.NewManager(m.Mana
 type rolloutCommand struct {
 	Status  rolloutStatus  `cmd:"" help:"Show how far the fleet is on the current release; with --wait, until it is there."`
 	Pause   rolloutPause   `cmd:"" help:"Let no further server begin to move its pages."`
-	Resume  rolloutResume  `cmd:"" help:"Go on after a pause, though the canary broke."`
-	Undo    rolloutUndo    `cmd:"" help:"Make the release before the current one again."`
-	Restart rolloutRestart `cmd:"" help:"Roll the current release out again, from its canary."`
+	Resume  rolloutResume  `cmd:"" help:"Go on after a pause, though the canary broke; promote a candidate that waits or was refused."`
+	Undo    rolloutUndo    `cmd:"" help:"Drop the candidate if there is one; else make the release before the current one again."`
+	Restart rolloutRestart `cmd:"" help:"Roll the current release out again, from its canary; check a refused candidate again."`
 }
 
 type rolloutStatus struct {
 	managerFlags
-	Wait       bool          `help:"End 0 when the release is current, at least one server is live, and all have only its pages; 1 when the time is up or the canary broke."`
+	Wait       bool          `help:"End 0 when the release is current, at least one server is live, and all have only its pages; 1 when the time is up, the canary broke, or the candidate was refused."`
 	Release    string        `help:"Token to wait for; default: the current one." xor:"target" placeholder:"T"`
 	Deployment string        `help:"Wait for the release that this deployment reported." xor:"target" placeholder:"ID"`
 	After      uint64        `help:"Wait for a release with a higher sequence." xor:"target" placeholder:"SEQ"`
@@ -69,6 +69,9 @@ func (c *rolloutStatus) Run(r *run) error {
 		if err != nil && ctx.Err() == nil {
 			fmt.Fprintln(r.streams.Err, "manager:", err)
 		}
+		if err == nil && c.refused(rollout.Candidate) {
+			return fault.New(fault.Internal, "%s", rollout.Candidate.Detail)
+		}
 		if err == nil && rollout.Canary != nil && !rollout.Canary.Passed && rollout.Release.Sequence >= sequence {
 			return fault.New(fault.Internal, "the canary broke: %s; `rewarm rollout undo` goes back, `rewarm rollout resume` goes on", rollout.Canary.Detail)
 		}
@@ -92,15 +95,25 @@ func (c *rolloutStatus) look(ctx context.Context, manager *client.Manager) (roll
 	case releases.Current == nil:
 		return rollout, 0, false, "no release was reported yet", nil
 	}
-	if reason := c.notYet(*releases.Current); reason != "" {
-		return rollout, 0, false, reason, nil
-	}
 	sequence = releases.Current.Sequence
 	if rollout, err = manager.Rollout(ctx); err != nil {
 		return rollout, sequence, false, "", err
 	}
+	if reason := c.notYet(*releases.Current); reason != "" {
+		if rollout.Candidate != nil {
+			reason += "; " + rollout.Candidate.Detail
+		}
+		rollout.Canary = nil // of a release that is not waited for
+		return rollout, sequence, false, reason, nil
+	}
 	done = rollout.Phase == wire.RolloutComplete && rollout.Release.Sequence >= sequence
 	return rollout, sequence, done, fmt.Sprintf("release %d %s: %s %s", rollout.Release.Sequence, rollout.Release.Token, rollout.Phase, rollout.Detail), nil
+}
+
+// refused reports whether the candidate is what is waited for, and will not come.
+func (c *rolloutStatus) refused(candidate *wire.CandidateReport) bool {
+	return candidate != nil && candidate.Phase == wire.CandidateRefused &&
+		(c.Release != "" && candidate.Token == words.Token(c.Release) || c.Deployment != "" && candidate.DeploymentID == c.Deployment)
 }
 
 // notYet says why the current release is not the one that is waited for.
@@ -118,6 +131,9 @@ func (c *rolloutStatus) notYet(current words.Release) string {
 
 func printRollout(w io.Writer, rollout wire.Rollout) {
 	fmt.Fprintf(w, "Release  %d %s\nPhase    %s %s\n", rollout.Release.Sequence, rollout.Release.Token, rollout.Phase, rollout.Detail)
+	if rollout.Candidate != nil {
+		fmt.Fprintf(w, "Next     %s %s\n", rollout.Candidate.Phase, rollout.Candidate.Detail)
+	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer table.Flush()
 	if len(rollout.Servers) > 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 
 	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/words"
 )
 
 // pumped are the events that a page hears.
@@ -145,9 +146,18 @@ func (p *Page) paused(e *fetch.EventRequestPaused) {
 		_ = p.session.Post(fetch.CommandContinueRequest, fetch.ContinueRequestParams{RequestID: e.RequestID})
 		return
 	}
+	p.state.mu.Lock()
+	p.state.fulfilled[string(e.NetworkID)] = true
+	p.state.mu.Unlock()
+	_ = p.session.Post(fetch.CommandFulfillRequest, fetch.FulfillRequestParams{
+		RequestID: e.RequestID, ResponseCode: 200, ResponseHeaders: documentHeaders(p.options.Shell), Body: p.options.Shell.Bytes})
+}
+
+// documentHeaders are those of a document that is given in place of the server's.
+func documentHeaders(shell words.Shell) []*fetch.HeaderEntry {
 	headers := []*fetch.HeaderEntry{{Name: "Cache-Control", Value: "no-store"}}
 	typed := false
-	for name, value := range p.options.Shell.Header {
+	for name, value := range shell.Header {
 		switch strings.ToLower(name) {
 		case "content-length", "content-encoding", "transfer-encoding", "cache-control", "connection", "date", "etag", "last-modified":
 			continue // of the transfer, not of the document
@@ -159,9 +169,5 @@ func (p *Page) paused(e *fetch.EventRequestPaused) {
 	if !typed {
 		headers = append(headers, &fetch.HeaderEntry{Name: "Content-Type", Value: "text/html; charset=utf-8"})
 	}
-	p.state.mu.Lock()
-	p.state.fulfilled[string(e.NetworkID)] = true
-	p.state.mu.Unlock()
-	_ = p.session.Post(fetch.CommandFulfillRequest, fetch.FulfillRequestParams{
-		RequestID: e.RequestID, ResponseCode: 200, ResponseHeaders: headers, Body: p.options.Shell.Bytes})
+	return headers
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/domdebugger"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/fetch"
 	"github.com/chromedp/cdproto/inspector"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -38,6 +39,8 @@ type ObserveOptions struct {
 	Patience time.Duration
 	// Pictures has the window pictured before and after.
 	Pictures bool
+	// Given is what the visitor gets instead of the server's page; nil for that.
+	Given *Given
 }
 
 // Observation is what was seen. The pictures are PNG; nil for none. Places are
@@ -75,7 +78,11 @@ func (b *Browser) Observe(ctx context.Context, o ObserveOptions) (Observation, e
 		realms[i] = strings.TrimRight(r, "/")
 	}
 	o.Realms = realms
-	opened, err := b.newTab(ctx, heardOfVisitor()...)
+	hears := heardOfVisitor()
+	if o.Given != nil {
+		hears = append(hears, fetch.RequestPaused.Method)
+	}
+	opened, err := b.newTab(ctx, hears...)
 	if err != nil {
 		return Observation{}, fmt.Errorf("observing %s: %w", o.URL, err)
 	}
@@ -102,6 +109,7 @@ type visitor struct {
 	options ObserveOptions
 	allow   string
 	changed chan struct{} // has an element when something may have changed
+	givenAt string        // URL of the page that is given; only who hears uses it
 	mu      sync.Mutex
 	heard   heardPage // guarded by mu
 }
@@ -171,6 +179,11 @@ func (v *visitor) setUp(ctx context.Context) error {
 		}
 		if !found.Result.Value {
 			return &OptionsError{Err: fmt.Errorf("%q is no CSS selector", selector)}
+		}
+	}
+	if v.options.Given != nil {
+		if err := v.session.CallAll(ctx, chrome.Command{Method: fetch.CommandEnable, Params: interceptDocuments()}); err != nil {
+			return err
 		}
 	}
 	size := int64(32 << 20)

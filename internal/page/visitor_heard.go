@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chromedp/cdproto/fetch"
 	"github.com/chromedp/cdproto/inspector"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -74,6 +75,10 @@ func (v *visitor) hear(ctx context.Context) {
 		if ev.Method == inspector.TargetCrashed.Method {
 			v.crashed.Store(true)
 			return
+		}
+		if ev.Method == fetch.RequestPaused.Method {
+			v.paused(ev)
+			continue
 		}
 		v.mu.Lock()
 		if v.heard.machine != nil {

@@ -19,6 +19,10 @@ type check struct {
 	observe page.ObserveOptions
 	realm   string
 	budget  time.Duration
+	// release is a token that the realm server holds and does not serve; "" checks
+	// what it serves.
+	release   words.Token
+	requestID string
 }
 
 // takeoverCheck loads a page as a visitor gets it and says what becomes of it
@@ -38,7 +42,7 @@ func (s *Server) takeoverCheck(w http.ResponseWriter, r *http.Request) error {
 	result := seen.Result()
 	s.metrics.checks.WithLabelValues(result.Verdict.Verdict).Inc()
 	s.options.Log.Info("takeover check", "requestId", web.RequestID(r.Context()), "url", c.observe.URL, "verdict", result.Verdict.Verdict,
-		"snapshot", result.Snapshot, "findings", len(result.Findings), "ms", time.Since(began).Milliseconds())
+		"release", c.release, "snapshot", result.Snapshot, "findings", len(result.Findings), "ms", time.Since(began).Milliseconds())
 	web.WriteJSON(w, http.StatusOK, wire.ContentTypeJSONAPI, wire.Document[wire.TakeoverResult]{
 		Data: wire.Resource[wire.TakeoverResult]{Type: wire.TypeTakeoverResult, ID: c.observe.URL, Attributes: result},
 	})
@@ -60,6 +64,9 @@ func (s *Server) readCheck(w http.ResponseWriter, r *http.Request) (check, error
 	}
 	budget := min(wire.Budget(r.Header.Get(wire.HeaderBudget), 0), s.options.RenderTimeout)
 	patience := budget / 2 // what follows has bounds of its own
+	if request.Release != "" {
+		patience = budget / 3 // it is rendered first, for as long
+	}
 	if request.TimeoutMs > 0 {
 		patience = min(patience, wire.Budget("", request.TimeoutMs))
 	}
@@ -68,7 +75,7 @@ func (s *Server) readCheck(w http.ResponseWriter, r *http.Request) (check, error
 			URL: request.URL, Realms: s.options.Realms, Allow: request.AllowDifference, Viewport: request.Viewport,
 			Patience: patience, Pictures: request.Screenshots,
 		},
-		realm: realm, budget: budget,
+		realm: realm, budget: budget, release: request.Release, requestID: web.RequestID(r.Context()),
 	}, nil
 }
 
@@ -85,6 +92,9 @@ func (s *Server) observe(ctx context.Context, c check) (page.Observation, error)
 	browser, err := s.slot.get(ctx)
 	if err != nil {
 		return page.Observation{}, err
+	}
+	if c.release != "" {
+		return s.observeCandidate(ctx, browser, c)
 	}
 	return browser.Observe(ctx, c.observe)
 }

@@ -1,0 +1,218 @@
+package realm
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	history "github.com/rewarm/rewarm/internal/release"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+func tokenOf(release string) words.Token { return words.TokenOf([]byte(shellOf(release))) }
+
+// gatedOn are the options of a gated server on a host with release aaaaaaa1.
+func gatedOn(t *testing.T, f *fleet) Options {
+	t.Helper()
+	o := options(t)
+	o.Manager, o.Promotion = f, PromoteGated
+	return o
+}
+
+// serves fails unless visitors get the release, whole.
+func serves(t *testing.T, s *Server, release string) {
+	t.Helper()
+	for _, path := range []string{"/", "/about", "/index.html", "/_standby"} {
+		if a := get(t, s, path); a.body != shellOf(release) || a.header.Get(wire.HeaderDocumentShell) != string(tokenOf(release)) {
+			t.Errorf("%s: %d %q, want release %s", path, a.code, a.body, release)
+		}
+	}
+	if a := get(t, s, "/_host-shell-hash"); a.body != string(tokenOf(release)) {
+		t.Errorf("hash %s", a.body)
+	}
+}
+
+func TestAGatedReleaseIsHeldUntilItsPromotion(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	f.promote(1, tokenOf("aaaaaaa1"))
+	deploy(t, o.Host, "bbbbbbb2")
+	got := ask(t, s, http.MethodPost, "/_post-deployment", "Content-Type", "application/json")
+	contains(t, got.body, `"accepted":true`, `"currentChecksum":"`+string(tokenOf("aaaaaaa1"))+`"`, `"candidateChecksum":"`+string(tokenOf("bbbbbbb2"))+`"`)
+	serves(t, s, "aaaaaaa1")
+	contains(t, get(t, s, "/readyz").body, `"candidate":"`+string(tokenOf("bbbbbbb2"))+`"`)
+	if a := get(t, s, "/_standby?release="+string(tokenOf("bbbbbbb2"))); a.body != shellOf("bbbbbbb2") || a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("the candidate's shell: %d %q", a.code, a.body)
+	}
+	if a := get(t, s, "/_standby?release=0123"); a.code != http.StatusNotFound {
+		t.Errorf("a release that is not here: %d", a.code)
+	}
+	if a := get(t, s, "/assets/main-bbbbbbb2.js"); a.code != http.StatusOK {
+		t.Errorf("the candidate's script: %d", a.code)
+	}
+	if a := get(t, s, "/robots.txt"); a.body != "robots of aaaaaaa1" {
+		t.Errorf("robots.txt is %q", a.body)
+	}
+	f.promote(2, tokenOf("bbbbbbb2"))
+	until(t, "it is served", func() bool { return s.Token() == tokenOf("bbbbbbb2") })
+	serves(t, s, "bbbbbbb2")
+	if a := get(t, s, "/assets/main-aaaaaaa1.js"); a.code != http.StatusOK {
+		t.Errorf("the script of the release before: %d", a.code)
+	}
+	t.Run("and goes back without its files", func(t *testing.T) {
+		f.promote(3, tokenOf("aaaaaaa1"))
+		until(t, "the release before is served", func() bool { return s.Token() == tokenOf("aaaaaaa1") })
+		serves(t, s, "aaaaaaa1")
+		f.promote(2, tokenOf("bbbbbbb2")) // a manager that lags
+		until(t, "it was heard again", func() bool { return len(f.reports) > 4 })
+		serves(t, s, "aaaaaaa1")
+	})
+}
+
+func TestAGatedServerReportsBothReleases(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	if first := <-f.reports; first.Promotion != wire.PromotionGated || first.State != "" || first.Source != words.SourceBoot {
+		t.Errorf("%+v", first)
+	}
+	deploy(t, o.Host, "bbbbbbb2")
+	if _, err := s.Accept(t.Context(), "d7"); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	until(t, "both are reported, and again", func() bool {
+		switch r := <-f.reports; {
+		case r.Hash == tokenOf("aaaaaaa1") && r.State == "" && r.Promotion == wire.PromotionGated:
+			seen["served"] = true
+			if r.Source == words.SourceDeployment {
+				t.Errorf("%+v: it was not deployed", r)
+			}
+		case r.Hash == tokenOf("bbbbbbb2") && r.State == wire.StateCandidate && r.DeploymentID == "d7":
+			seen[string(r.Source)] = true
+		}
+		return seen["served"] && seen["deployment"] && seen["presence"]
+	})
+}
+
+func TestAGatedServerThatRestartsServesWhatWasPromoted(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, stop := start(t, o)
+	f.promote(1, tokenOf("aaaaaaa1"))
+	deploy(t, o.Host, "bbbbbbb2")
+	mustAccept(t, s)
+	stop()
+	f.setDown(true) // and without a manager to ask
+	s, stop = start(t, o)
+	serves(t, s, "aaaaaaa1")
+	if held := s.releases.Load().held(); held == nil || held.token != tokenOf("bbbbbbb2") {
+		t.Error("the candidate is lost")
+	}
+	stop()
+	f.promote(2, tokenOf("bbbbbbb2")) // while it was down
+	f.setDown(false)
+	s, stop = start(t, o)
+	until(t, "it has heard of the promotion", func() bool { return s.Token() == tokenOf("bbbbbbb2") })
+	stop()
+	f.setDown(true)
+	s, _ = start(t, o)
+	serves(t, s, "bbbbbbb2")
+}
+
+func TestAGatedServerWithoutThePromotedReleaseTakesItAtOnce(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	f.promote(2, tokenOf("bbbbbbb2")) // the others had it
+	until(t, "it has heard", func() bool {
+		s.switching.Lock()
+		defer s.switching.Unlock()
+		return s.promoted.missed
+	})
+	serves(t, s, "aaaaaaa1")
+	deploy(t, o.Host, "bbbbbbb2")
+	if a := hook(t, s); a.Current != tokenOf("bbbbbbb2") || a.Candidate != "" {
+		t.Errorf("%+v", a)
+	}
+	serves(t, s, "bbbbbbb2")
+}
+
+func TestAHostThatGoesBackHasNoCandidate(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	f.promote(1, tokenOf("aaaaaaa1"))
+	deploy(t, o.Host, "bbbbbbb2")
+	mustAccept(t, s)
+	deploy(t, o.Host, "ccccccc3")
+	mustAccept(t, s)
+	if held := s.releases.Load().held(); held.token != tokenOf("ccccccc3") {
+		t.Errorf("held: %s", held.token)
+	}
+	if a := get(t, s, "/_standby?release="+string(tokenOf("bbbbbbb2"))); a.code != http.StatusNotFound {
+		t.Errorf("the candidate that was replaced: %d", a.code)
+	}
+	deploy(t, o.Host, "aaaaaaa1")
+	mustAccept(t, s)
+	if held := s.releases.Load().held(); held != nil {
+		t.Errorf("held: %s", held.token)
+	}
+	serves(t, s, "aaaaaaa1")
+}
+
+// What a visitor of the release before could come upon by a name that is known
+// beforehand stays as it was.
+func TestACandidateAddsNothingThatVisitorsFind(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	deploy(t, o.Host, "bbbbbbb2")
+	put(t, o.Host, map[string]string{"sw.js": "worker", "feed.xml": "feed", "docs/page.html": "page", "docs/chart.js": "chart"})
+	mustAccept(t, s)
+	for _, path := range []string{"/sw.js", "/feed.xml"} {
+		if a := get(t, s, path); a.code != http.StatusNotFound {
+			t.Errorf("%s: %d", path, a.code)
+		}
+	}
+	for _, path := range []string{"/docs/page.html", "/docs/intro"} {
+		if a := get(t, s, path); a.body != shellOf("aaaaaaa1") {
+			t.Errorf("%s: %d %q", path, a.code, a.body)
+		}
+	}
+	if a := get(t, s, "/docs/chart.js"); a.code != http.StatusOK {
+		t.Errorf("a script of the candidate's: %d", a.code)
+	}
+	deploy(t, o.Host, "aaaaaaa1")
+	mustAccept(t, s)
+	if a := get(t, s, "/docs/chart.js"); a.code != http.StatusNotFound {
+		t.Errorf("a script of a candidate that is gone: %d", a.code)
+	}
+}
+
+func TestGatedPromotionNeedsAManager(t *testing.T) {
+	o := options(t)
+	o.Promotion = PromoteGated
+	if s, err := New(o); err == nil || !strings.Contains(err.Error(), "--manager-url") {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// The store tells at once, though presence is an hour away.
+func TestAPromotionIsHeardFromTheStore(t *testing.T) {
+	f, store := newFleet(), openStore(t)
+	o := gatedOn(t, f)
+	o.Store, o.PresenceInterval = store, time.Hour
+	s, _ := start(t, o)
+	deploy(t, o.Host, "bbbbbbb2")
+	mustAccept(t, s)
+	state := history.State{Sequence: 2, History: []words.Release{{Sequence: 2, Token: tokenOf("bbbbbbb2")}, {Sequence: 1, Token: tokenOf("aaaaaaa1")}}}
+	if _, err := store.PutReleases(t.Context(), state, 0); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is served", func() bool { return s.Token() == tokenOf("bbbbbbb2") })
+	until(t, "it is reported", func() bool { return (<-f.reports).Hash == tokenOf("bbbbbbb2") })
+}

@@ -1,0 +1,211 @@
+package release
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// gatedSays is one presence of a gated realm server, with its candidate.
+func gatedSays(b *Book, seconds int, name string, serves, holds words.Token) {
+	b.Report(at(seconds), Report{Token: serves, Source: words.SourcePresence, Reporter: name, Gated: true})
+	if holds != "" {
+		b.Report(at(seconds), Report{Token: holds, Source: words.SourcePresence, Reporter: name, Candidate: true, DeploymentID: "d " + string(holds)})
+	}
+}
+
+// gatedPair is two realm servers that serve a, known for long enough.
+func gatedPair() *Book {
+	b := Open(State{}, nil)
+	for s := 0; s <= 10; s += 5 {
+		gatedSays(b, s, "r1", "a", "")
+		gatedSays(b, s, "r2", "a", "")
+	}
+	return b
+}
+
+func TestTheFirstReleaseOfAFleetNeedsNoPromotion(t *testing.T) {
+	b := Open(State{}, nil)
+	gatedSays(b, 0, "r1", "a", "b")
+	current(t, b, 1, "a")
+}
+
+func TestCandidateWaitsForEveryLiveGatedServer(t *testing.T) {
+	b := gatedPair()
+	gatedSays(b, 11, "r1", "a", "b")
+	c, ok := b.Candidate(at(11))
+	if !ok || c.Token != "b" || c.Ready() || !strings.HasSuffix(c.Waits(), "do not have it: r2") {
+		t.Fatalf("%+v: %s", c, c.Waits())
+	}
+	if o := b.Pass(at(11), "b"); o.New != nil {
+		t.Errorf("promoted though r2 does not have it: %+v", o)
+	}
+	gatedSays(b, 12, "r2", "a", "b")
+	if c, _ = b.Candidate(at(12)); !c.Ready() || !c.Since.Equal(at(11)) || c.DeploymentID != "d b" {
+		t.Fatalf("%+v", c)
+	}
+	if o := b.Pass(at(12), "b"); o.New == nil || o.New.Source != words.SourceDeployment || o.New.DeploymentID != "d b" || !b.Changed() {
+		t.Fatalf("%+v", o)
+	}
+	current(t, b, 2, "b")
+	if c, ok := b.Candidate(at(12)); ok {
+		t.Errorf("what was promoted is a candidate still: %+v", c)
+	}
+}
+
+func TestASilentServerIsNotWaitedFor(t *testing.T) {
+	b := gatedPair() // r2 was last heard at 10
+	for s := 11; s <= 26; s += 5 {
+		gatedSays(b, s, "r1", "a", "b")
+	}
+	if c, _ := b.Candidate(at(26)); !c.Ready() {
+		t.Errorf("%+v: %s", c, c.Waits())
+	}
+}
+
+// After the loss of what was known of reporters, one that speaks first is not
+// taken for the only one.
+func TestWhoeverIsLiveHasTheTimeToBeHeard(t *testing.T) {
+	b := gatedPair()
+	b = Open(b.State(), nil)
+	gatedSays(b, 20, "r1", "a", "b")
+	if o := b.Pass(at(20), "b"); o.New != nil {
+		t.Fatalf("promoted before r2 could be heard: %+v", o)
+	}
+	gatedSays(b, 24, "r2", "a", "")
+	gatedSays(b, 25, "r1", "a", "b")
+	gatedSays(b, 30, "r1", "a", "b")
+	if c, _ := b.Candidate(at(30)); c.Ready() || len(c.Missing) != 1 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestNothingButAnOrderBringsARefusedCandidateBack(t *testing.T) {
+	b := gatedPair()
+	hold := func(s int, token words.Token) { gatedSays(b, s, "r1", "a", token); gatedSays(b, s, "r2", "a", token) }
+	hold(11, "b")
+	if o := b.Refuse(at(11), Refusal{Token: "b", Detail: "broken", Checks: []words.Verdict{{URL: "u"}}}); o.Refused == nil {
+		t.Fatal("not refused")
+	}
+	raw, _ := json.Marshal(b.State())
+	var stored State
+	if err := json.Unmarshal(raw, &stored); err != nil {
+		t.Fatal(err)
+	}
+	b = Open(stored, b.Reporters(at(11)))
+	for s := 12; s < 100; s += 5 {
+		hold(s, "b")
+		if b.Tick(at(s)).New != nil || b.Pass(at(s), "b").New != nil {
+			t.Fatalf("promoted at %d s", s)
+		}
+	}
+	if c, _ := b.Candidate(at(97)); c.Refusal == nil || c.Refusal.Detail != "broken" || len(c.Refusal.Checks) != 1 {
+		t.Errorf("%+v", c)
+	}
+	hold(100, "c")
+	if c, _ := b.Candidate(at(100)); c.Token != "c" || !c.Ready() {
+		t.Errorf("a newer one: %+v", c)
+	}
+	hold(101, "b")
+	if c, _ := b.Candidate(at(101)); c.Token != "b" || c.Refusal == nil {
+		t.Errorf("the refused one again: %+v", c)
+	}
+	if o := b.Recheck(at(101)); o.New != nil {
+		t.Errorf("%+v", o)
+	}
+	if c, _ := b.Candidate(at(101)); !c.Ready() {
+		t.Errorf("after restart: %+v", c)
+	}
+	b.Refuse(at(101), Refusal{Token: "b", Detail: "broken"})
+	if o := b.Resume(at(101), true); o.New == nil || o.New.Source != words.SourceOperator {
+		t.Errorf("resumed: %+v", o)
+	}
+	current(t, b, 2, "b")
+}
+
+func TestResumeAfterAPauseLeavesTheCandidateToItsCheck(t *testing.T) {
+	b := gatedPair()
+	gatedSays(b, 11, "r1", "a", "b")
+	if o := b.Resume(at(11), true); o.New != nil {
+		t.Errorf("%+v", o)
+	}
+	if o := b.Resume(at(11), false); o.New == nil {
+		t.Error("an operator does not wait for r2")
+	}
+}
+
+func TestUndoDropsTheCandidateFirst(t *testing.T) {
+	b := gatedPair()
+	hold := func(s int, serves, holds words.Token) {
+		gatedSays(b, s, "r1", serves, holds)
+		gatedSays(b, s, "r2", serves, holds)
+	}
+	hold(11, "a", "b")
+	b.Pass(at(11), "b")
+	hold(12, "b", "c")
+	if o := b.Undo(at(12)); o.Refused == nil || !o.Refused.Dropped || o.New != nil {
+		t.Fatalf("of a pending candidate: %+v", o)
+	}
+	if o := b.Resume(at(12), false); o.New != nil {
+		t.Errorf("a dropped one was resumed: %+v", o)
+	}
+	if b.Recheck(at(12)); b.Pass(at(12), "c").New != nil {
+		t.Error("a dropped one was checked again")
+	}
+	if o := b.Undo(at(13)); o.New == nil || o.New.Token != "a" || !o.Rollback {
+		t.Fatalf("of the current release: %+v", o)
+	}
+	// The host directory still has c, and the servers come from b.
+	for s := 14; s < 60; s += 5 {
+		hold(s, "a", "c")
+		if b.Tick(at(s)).New != nil || b.Pass(at(s), "c").New != nil {
+			t.Fatalf("promoted at %d s", s)
+		}
+	}
+	if o := b.Undo(at(60)); o.New != nil {
+		t.Errorf("it went back to what was undone: %+v", o)
+	}
+	current(t, b, 3, "a")
+	if o := b.Report(at(61), say("ops", "b", words.SourceOperator)); o.New == nil {
+		t.Error("an operator's report overrules that it was undone")
+	}
+	if _, refused := b.refusal("b"); refused {
+		t.Error("it is current and refused")
+	}
+}
+
+func TestAPresenceUnderGatedPromotionMovesNothing(t *testing.T) {
+	b := gatedPair()
+	for s := 11; s < 60; s += 5 {
+		for _, served := range []words.Token{"z", "a"} { // unknown, then known
+			b.Report(at(s), Report{Token: served, Source: words.SourceDeployment, Reporter: "r1", Gated: true})
+		}
+	}
+	current(t, b, 1, "a")
+	// One that serves what nobody promoted, for it has no other, holds it.
+	gatedSays(b, 60, "r1", "z", "")
+	if c, ok := b.Candidate(at(60)); !ok || c.Token != "z" || !strings.Contains(strings.Join(c.Have, " "), "r1") {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestEvidenceIsBounded(t *testing.T) {
+	b := gatedPair()
+	for i := range 3 * MaxRefused {
+		token := words.Token("t" + string(rune('a'+i)))
+		gatedSays(b, 11+i, "r1", "a", token)
+		b.Refuse(at(11+i), Refusal{Token: token, Detail: strings.Repeat("x", 1<<20), Checks: []words.Verdict{{URL: strings.Repeat("u", 1<<10)}}})
+	}
+	state := b.State()
+	raw, err := json.Marshal(state)
+	if err != nil || len(state.Refused) != MaxRefused || len(raw) > 64<<10 || len(state.Refused[0].Checks) != 1 || state.Refused[1].Checks != nil {
+		t.Errorf("%d refusals, %d bytes, %v", len(state.Refused), len(raw), err)
+	}
+	gatedSays(b, 90, "r1", "a", "huge")
+	b.Refuse(at(90), Refusal{Token: "huge", Checks: []words.Verdict{{URL: strings.Repeat("u", MaxEvidence)}}})
+	if r, _ := b.refusal("huge"); r.Checks != nil {
+		t.Error("evidence beyond the bound was kept")
+	}
+}
