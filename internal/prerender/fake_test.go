@@ -35,6 +35,7 @@ type world struct {
 
 	mu          sync.Mutex
 	shell       string // what the realm serves
+	candidate   string // what it holds beside
 	lie         string // the token its header names, when not the true one
 	realmDown   bool
 	release     words.Release // what the manager says
@@ -96,9 +97,18 @@ func newWorld(t *testing.T, change func(*Options)) *world {
 	return w
 }
 
-func (w *world) serveStandby(rw http.ResponseWriter, _ *http.Request) {
+func (w *world) serveStandby(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if wanted := r.URL.Query().Get("release"); wanted != "" {
+		if wanted != string(words.TokenOf([]byte(w.candidate))) && w.lie == "" {
+			rw.WriteHeader(http.StatusNotFound)
+			return
+		}
+		rw.Header().Set(wire.HeaderDocumentShell, wanted)
+		_, _ = io.WriteString(rw, w.candidate)
+		return
+	}
 	if w.realmDown {
 		rw.WriteHeader(http.StatusBadGateway)
 		return
