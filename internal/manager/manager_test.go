@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -193,6 +194,7 @@ func newFake(t *testing.T, h http.HandlerFunc) *fake {
 		f.seen = append(f.seen, r)
 		f.body = append(f.body, string(text))
 		f.mu.Unlock()
+		r.Body = io.NopCloser(bytes.NewReader(text))
 		h(w, r)
 	}))
 	t.Cleanup(f.Close)

@@ -1,0 +1,243 @@
+package manager
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rewarm/rewarm/internal/release"
+	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
+)
+
+// candidateRig is a manager with two gated realm servers on t1, and a prerender
+// server that gives the verdict that a test says.
+type candidateRig struct {
+	*canaryRig
+	asked  atomic.Value // the candidate that was asked about last
+	checks atomic.Int64
+}
+
+func startCandidate(t *testing.T, verdict string) *candidateRig {
+	t.Helper()
+	c := &candidateRig{canaryRig: &canaryRig{realm: "http://realm.test"}}
+	c.verdict.Store(verdict)
+	c.asked.Store("")
+	c.server = newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		var doc wire.Document[wire.TakeoverRequest]
+		_ = json.NewDecoder(r.Body).Decode(&doc)
+		asked, verdict := string(doc.Data.Attributes.Release), c.verdict.Load().(string)
+		var code int
+		switch {
+		case r.URL.Path != "/takeover-check":
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		case asked == "": // what is current
+			w.WriteHeader(http.StatusNotFound)
+			return
+		case isStatus(verdict, &code):
+			w.WriteHeader(code)
+		default:
+			_, _ = fmt.Fprintf(w, `{"data":{"attributes":{"url":"x","token":%q,"verdict":%q,"findings":[{"kind":"exception","severity":"break","message":"boom"}]}}}`, asked, verdict)
+		}
+		c.asked.Store(asked)
+		c.checks.Add(1)
+	})
+	c.rig = start(t, func(o *Options) { o.CanaryURLs = []string{"/"} })
+	// The manager has known them for long: who is live is settled.
+	for _, name := range []string{"r1", "r2"} {
+		if err := c.store.PutReporter(t.Context(), release.Reporter{Name: name, Token: "t1", Gated: true, Known: time.Now().Add(-time.Minute), LastSeenAt: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		c.serve(name, "t1", "")
+	}
+	c.on(1, "t1")
+	return c
+}
+
+// serve is a presence of a gated realm server, and its candidate's.
+func (c *candidateRig) serve(name, serves, holds string) {
+	c.t.Helper()
+	said := map[string]any{"hash": serves, "source": "presence", "reporter": name, "realms": []string{c.realm}, "promotion": "gated"}
+	if got := c.do("POST", "/host-shell", attrs(said)); got.status != 204 {
+		c.t.Fatalf("report: %d %s", got.status, got.body)
+	}
+	if holds == "" {
+		return
+	}
+	said["hash"], said["state"], said["deploymentId"] = holds, "candidate", "d-"+holds
+	if got := c.do("POST", "/host-shell", attrs(said)); got.status != 204 {
+		c.t.Fatalf("report: %d %s", got.status, got.body)
+	}
+}
+
+func (c *candidateRig) both(serves, holds string) {
+	c.t.Helper()
+	c.serve("r1", serves, holds)
+	c.serve("r2", serves, holds)
+}
+
+// untilCandidate waits for a phase of the candidate; "" for none.
+func (c *candidateRig) untilCandidate(phase wire.CandidatePhase) (r wire.Rollout) {
+	c.t.Helper()
+	eventually(c.t, fmt.Sprintf("the candidate is %q", phase), func() bool {
+		r = c.rollout()
+		return phase == "" && r.Candidate == nil || r.Candidate != nil && r.Candidate.Phase == phase
+	})
+	return r
+}
+
+func (c *candidateRig) order(action string) {
+	c.t.Helper()
+	if got := c.do("POST", "/rollout/"+action, ""); got.status != 200 {
+		c.t.Fatalf("%s: %d %s", action, got.status, got.body)
+	}
+}
+
+func TestACandidateThatPassesIsPromoted(t *testing.T) {
+	c := startCandidate(t, "ok")
+	c.serve("r1", "t1", "t2")
+	r := c.untilCandidate(wire.CandidateWaiting)
+	if r.Candidate.Token != "t2" || !strings.Contains(r.Candidate.Detail, "r2") || len(r.Candidate.Missing) != 1 || r.Release.Token != "t1" {
+		t.Errorf("%+v", r.Candidate)
+	}
+	if c.asked.Load() != "" {
+		t.Error("it is checked before all have it")
+	}
+	c.serve("r2", "t1", "t2")
+	eventually(t, "it is current", func() bool { r = c.rollout(); return r.Release.Token == "t2" })
+	if r.Candidate != nil || c.asked.Load() != "t2" {
+		t.Errorf("%+v, asked about %v", r.Candidate, c.asked.Load())
+	}
+	state, _, err := c.store.Releases(t.Context())
+	if err != nil || state.History[0].DeploymentID != "d-t2" || state.History[0].Source != words.SourceDeployment {
+		t.Errorf("%+v, %v", state, err)
+	}
+	c.both("t1", "t2") // they have not heard yet
+	if r := c.rollout(); r.Release.Sequence != 2 || r.Candidate != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestABrokenCandidateIsRefusedForGood(t *testing.T) {
+	c := startCandidate(t, "broken")
+	c.both("t1", "t2")
+	r := c.untilCandidate(wire.CandidateRefused)
+	if r.Release.Token != "t1" || !strings.Contains(r.Candidate.Detail, "exception: boom") || len(r.Candidate.Canary.Checks) != 1 || r.Candidate.Canary.Server != c.server.URL {
+		t.Fatalf("%+v %+v", r.Candidate, r.Candidate.Canary)
+	}
+	l, calls := c.store, c.checks.Load()
+	c.stop()
+	c.verdict.Store("ok")
+	c.rig = startOn(t, l, func(o *Options) { o.CanaryURLs = []string{"/"} })
+	c.on(1, "t1")
+	c.both("t1", "t2")
+	if r := c.untilCandidate(wire.CandidateRefused); r.Release.Token != "t1" || r.Candidate.Dropped {
+		t.Errorf("after a restart: %+v", r)
+	}
+	if n := c.checks.Load(); n != calls {
+		t.Errorf("it was checked %d times more", n-calls)
+	}
+	t.Run("restart has it checked again", func(t *testing.T) {
+		c.order("restart")
+		eventually(t, "it is current", func() bool { return c.rollout().Release.Token == "t2" })
+	})
+	t.Run("undo goes back, and its files bring it back no more", func(t *testing.T) {
+		c.both("t2", "")
+		c.order("undo")
+		c.both("t1", "t2")
+		r := c.untilCandidate(wire.CandidateRefused)
+		if r.Release.Token != "t1" || r.Release.Sequence != 3 || !r.Candidate.Dropped || !strings.Contains(r.Candidate.Detail, "undone by an operator") {
+			t.Errorf("%+v %+v", r.Release, r.Candidate)
+		}
+		c.order("resume")
+		c.order("restart")
+		if r := c.untilCandidate(wire.CandidateRefused); r.Release.Sequence != 3 {
+			t.Errorf("it is back: %+v", r.Release)
+		}
+	})
+}
+
+func TestAnOperatorPromotesWhatWaitsOrWasRefused(t *testing.T) {
+	c := startCandidate(t, "broken")
+	c.serve("r1", "t1", "t2") // r2 never gets it
+	c.untilCandidate(wire.CandidateWaiting)
+	c.order("resume")
+	if r := c.rollout(); r.Release.Token != "t2" {
+		t.Errorf("%+v", r)
+	}
+	c.both("t2", "t3")
+	c.untilCandidate(wire.CandidateRefused)
+	c.order("resume")
+	if r := c.rollout(); r.Release.Token != "t3" {
+		t.Errorf("%+v", r)
+	}
+	c.both("t3", "t4")
+	c.untilCandidate(wire.CandidateRefused)
+	c.order("undo")
+	if r := c.rollout(); r.Release.Token != "t3" || !r.Candidate.Dropped {
+		t.Errorf("undo of a candidate: %+v %+v", r.Release, r.Candidate)
+	}
+}
+
+func TestAPausedFleetPromotesNothing(t *testing.T) {
+	c := startCandidate(t, "ok")
+	c.order("pause")
+	c.both("t1", "t2")
+	if r := c.untilCandidate(wire.CandidateWaiting); !strings.Contains(r.Candidate.Detail, "an operator paused") || c.asked.Load() != "" {
+		t.Errorf("%+v", r.Candidate)
+	}
+	c.order("resume")
+	eventually(t, "it was checked, and is current", func() bool { return c.rollout().Release.Token == "t2" && c.asked.Load() == "t2" })
+}
+
+// What cannot be checked is refused: nobody has seen that it works.
+func TestACandidateThatCannotBeCheckedIsRefused(t *testing.T) {
+	c := startCandidate(t, "403")
+	c.both("t1", "t2")
+	if r := c.untilCandidate(wire.CandidateRefused); !strings.Contains(r.Candidate.Detail, "403") {
+		t.Errorf("%+v", r.Candidate)
+	}
+}
+
+func TestACandidateWaitsForAServerToCheckIt(t *testing.T) {
+	c := startCandidate(t, "ok")
+	if got := c.do("DELETE", "/prerender-servers?url="+c.server.URL, ""); got.status != 204 {
+		t.Fatal(got)
+	}
+	c.both("t1", "t2")
+	if r := c.untilCandidate(wire.CandidateWaiting); !strings.Contains(r.Candidate.Detail, "waits for a prerender server") {
+		t.Errorf("%+v", r.Candidate)
+	}
+	c.on(1, "t1")
+	eventually(t, "it is current", func() bool { return c.rollout().Release.Token == "t2" })
+}
+
+// A newer candidate ends the check of the one before, whose verdict counts for
+// nothing.
+func TestANewerCandidateReplacesTheOneThatIsChecked(t *testing.T) {
+	c := startCandidate(t, "503")
+	c.both("t1", "t2")
+	eventually(t, "the check has begun", func() bool { return c.asked.Load() == "t2" })
+	c.both("t1", "t3")
+	c.verdict.Store("ok")
+	eventually(t, "the newer one is current", func() bool { return c.rollout().Release.Token == "t3" })
+	if state, _, err := c.store.Releases(t.Context()); err != nil || state.Sequence != 2 || len(state.Refused) != 0 {
+		t.Errorf("%+v, %v", state, err)
+	}
+}
+
+// A render may not be pinned to what no server has pages of.
+func TestACandidatesTokenPinsNoRender(t *testing.T) {
+	c := startCandidate(t, "503")
+	c.both("t1", "t2")
+	got := c.do("POST", "/prerender-visit", attrs(map[string]any{"url": c.realm + "/a"}), wire.HeaderShellHash, "t2", wire.HeaderBudget, "1000")
+	if got.status != http.StatusServiceUnavailable {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
