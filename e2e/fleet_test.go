@@ -47,6 +47,7 @@ type fleet struct {
 	host  string // the host directory
 	data  string // the data directory of a fleet in this process
 	store *ledger.Ledger
+	nats  string // URL of the store of a fleet in this process
 	log   *syncBuffer
 	http  *http.Client
 	// origin is where visitors and the hook reach the realm server; "" is its
@@ -94,13 +95,14 @@ func startFleetOn(t *testing.T, host fs.FS, release string, change func(*app.UpO
 	if f.store, err = ledger.Open(ctx, store.Conn(), ledger.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	f.nats = "nats://" + store.Addr()
 	options := app.UpOptions{
 		Host: f.host, RealmAddr: "127.0.0.1:0", ManagerAddr: "127.0.0.1:0", PrerenderAddr: "127.0.0.1:0", Pages: 3,
 	}
 	if change != nil {
 		change(&options)
 	}
-	up, err := app.NewUp(ctx, app.Fleet{NATS: []string{"nats://" + store.Addr()}, Replicas: 1, DataDir: f.data, Log: log}, options)
+	up, err := app.NewUp(ctx, app.Fleet{NATS: []string{f.nats}, Replicas: 1, DataDir: f.data, Log: log}, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +144,7 @@ func (f *fleet) write(release string) {
 // deployed is what the hook answers.
 type deployed struct {
 	CurrentChecksum words.Token `json:"currentChecksum"`
+	Candidate       words.Token `json:"candidateChecksum"`
 	Accepted        bool        `json:"accepted"`
 	Reason          string      `json:"reason"`
 }
