@@ -111,6 +111,9 @@ func (a *asker) ask(ctx context.Context, token words.Token) {
 			continue
 		}
 		seen[realm] = true
+		if a.releases.book().Gated(realm) {
+			continue // what is served is no release before it is promoted
+		}
 		found := a.serves(ctx, realm)
 		if found == "" || token != anyToken && found != token || a.releases.book().Known(found) {
 			continue

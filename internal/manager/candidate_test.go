@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -239,5 +240,26 @@ func TestACandidatesTokenPinsNoRender(t *testing.T) {
 	got := c.do("POST", "/prerender-visit", attrs(map[string]any{"url": c.realm + "/a"}), wire.HeaderShellHash, "t2", wire.HeaderBudget, "1000")
 	if got.status != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// A page on a release that nobody promoted makes no release of it: the realm
+// server that gave it is gated, whoever asks it.
+func TestWhatAGatedRealmIsFoundToServeIsNoRelease(t *testing.T) {
+	c := startCandidate(t, "ok")
+	asked := make(chan struct{}, 1)
+	served := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		_, _ = w.Write([]byte("t9"))
+	}))
+	t.Cleanup(served.Close)
+	c.realm = served.URL
+	c.both("t1", "")
+	c.asker.ask(t.Context(), "t9")
+	if r := c.rollout(); r.Release.Token != "t1" || len(asked) > 0 {
+		t.Errorf("%+v", r.Release)
 	}
 }

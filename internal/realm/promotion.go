@@ -27,6 +27,7 @@ type promoted struct {
 	sequence uint64
 	token    words.Token
 	missed   bool // it is not held here, and the log says so
+	asked    bool // a report was answered, or had the time to be
 }
 
 // deployment is which deploy brought the host's newest release.
@@ -41,6 +42,31 @@ type deployment struct {
 func (s *Server) mayServe(token words.Token) bool {
 	current := s.releases.Load().current()
 	return !s.gated() || current == nil || current.token == token || s.promoted.token == token
+}
+
+// unpromoted is why visitors are not to be sent here, "" if they are: the server
+// began without a release of before, and what it took from the host is not
+// promoted. A manager that is away keeps nobody out.
+func (s *Server) unpromoted() string {
+	if !s.empty {
+		return ""
+	}
+	s.switching.Lock()
+	defer s.switching.Unlock()
+	switch {
+	case s.promoted.sequence == 0 && !s.promoted.asked:
+		return "the manager was not asked yet which release is current"
+	case s.promoted.sequence > 0 && s.promoted.token != s.releases.Load().current().token:
+		return "its release waits for its promotion, and there is no other here"
+	}
+	return ""
+}
+
+// asked notes that the manager had its time to say what is current.
+func (s *Server) asked() {
+	s.switching.Lock()
+	defer s.switching.Unlock()
+	s.promoted.asked = true
 }
 
 // hear takes in which release is current. Managers may lag: one that knows of
@@ -72,7 +98,7 @@ func (s *Server) follow(said client.Orders) (r *release, previous words.Token, e
 		return nil, "", nil
 	}
 	if said.Sequence > s.promoted.sequence {
-		s.promoted = promoted{sequence: said.Sequence, token: said.Token}
+		s.promoted = promoted{sequence: said.Sequence, token: said.Token, asked: true}
 	}
 	before := s.releases.Load()
 	previous = before.current().token

@@ -216,3 +216,23 @@ func TestAPromotionIsHeardFromTheStore(t *testing.T) {
 	until(t, "it is served", func() bool { return s.Token() == tokenOf("bbbbbbb2") })
 	until(t, "it is reported", func() bool { return (<-f.reports).Hash == tokenOf("bbbbbbb2") })
 }
+
+// One that begins with an empty data directory has nothing else to serve, so
+// load balancers are told to send nobody; unless there is no manager to wait for.
+func TestAnUnpromotedServerIsNotReady(t *testing.T) {
+	f := newFleet()
+	f.promote(7, tokenOf("bbbbbbb2"))
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	until(t, "it has heard that another is current", func() bool {
+		a := get(t, s, "/readyz")
+		return a.code == http.StatusServiceUnavailable && strings.Contains(a.body, "waits for its promotion")
+	})
+	f.promote(8, tokenOf("aaaaaaa1"))
+	until(t, "it is ready once its release is promoted", func() bool { return get(t, s, "/readyz").code == http.StatusOK })
+
+	f = newFleet()
+	f.setDown(true)
+	s, _ = start(t, gatedOn(t, f))
+	until(t, "a manager that is away keeps nobody out", func() bool { return get(t, s, "/readyz").code == http.StatusOK })
+}

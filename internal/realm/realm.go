@@ -193,6 +193,7 @@ type Server struct {
 	releases  atomic.Pointer[releaseSet]
 	switching sync.Mutex
 	promoted  promoted // guarded by switching
+	empty     bool     // gated, and without a release of before when it began
 	// deployment is that of the host's newest release.
 	deployment atomic.Pointer[deployment]
 	accepting  chan struct{} // holds one element while a release is being accepted
@@ -333,8 +334,8 @@ func (s *Server) boot() error {
 	case err != nil:
 		return err
 	case outcome.accepted:
-		if s.gated() && len(kept) == 0 {
-			s.o.Log.Warn("no release was kept here, so the host's is served though nobody promoted it; a data directory that outlives the process keeps the one before", "token", outcome.current)
+		if s.empty = s.gated() && len(kept) == 0; s.empty {
+			s.o.Log.Warn("no release was kept here, so there is none to serve but the host's, and /readyz says no until it is promoted; keep the data directory", "token", outcome.current)
 		}
 		return nil
 	case len(kept) == 0 && s.origin != nil:

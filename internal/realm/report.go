@@ -48,6 +48,7 @@ func (s *Server) report(ctx context.Context) {
 		case <-timer.C:
 		}
 		err := s.reportOnce(ctx, source, pending.deploymentID)
+		s.asked()
 		if ctx.Err() != nil {
 			return
 		}

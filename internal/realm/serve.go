@@ -187,8 +187,8 @@ func unreadable(w http.ResponseWriter, err error) error {
 	return fault.Wrap(fault.Internal, err, "the file cannot be read")
 }
 
-// serveReady is ready whenever a release is served, and says what is missing
-// to be more than that.
+// serveReady is ready whenever a release is served that visitors may get, and
+// says what is missing to be more than that.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 	answer := struct {
 		Ready   bool        `json:"ready"`
@@ -208,7 +208,11 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 	if note := s.hostNote.Load(); note != nil {
 		answer.Host = "refused, the last accepted release is served: " + *note
 	}
-	web.WriteJSON(w, http.StatusOK, wire.ContentTypeJSON, answer)
+	status := http.StatusOK
+	if why := s.unpromoted(); why != "" {
+		status, answer.Ready, answer.Host = http.StatusServiceUnavailable, false, why
+	}
+	web.WriteJSON(w, status, wire.ContentTypeJSON, answer)
 	return nil
 }
 

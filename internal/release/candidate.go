@@ -225,6 +225,17 @@ func (b *Book) Undo(now time.Time) Outcome {
 	return Outcome{}
 }
 
+// Gated reports whether a realm server of the realm waits for promotions. What
+// others find it to serve is then no word of its own.
+func (b *Book) Gated(realm string) bool {
+	for _, r := range b.reporters {
+		if r.Gated && slices.Contains(r.Realms, realm) {
+			return true
+		}
+	}
+	return false
+}
+
 // gated reports whether a live realm server waits for promotions.
 func (b *Book) gated(now time.Time) bool {
 	for _, r := range b.reporters {
