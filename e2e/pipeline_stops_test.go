@@ -90,6 +90,30 @@ func TestPipelineTellsTheNextJob(t *testing.T) {
 	}
 }
 
+// TestPipelineGoesOnWithTheCandidate: under gated promotion what was deployed is
+// not served yet, and it is what the fleet has to arrive at.
+func TestPipelineGoesOnWithTheCandidate(t *testing.T) {
+	gated := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/readyz":
+			fmt.Fprint(w, `{"ready":true,"token":"`+tokenA+`","host":"served","candidate":"`+tokenB+`"}`)
+		case "/_host-shell-hash":
+			fmt.Fprint(w, tokenA)
+		}
+	}))
+	t.Cleanup(gated.Close)
+	output := t.TempDir() + "/output"
+	env := []string{"REALM_URLS=" + gated.URL, "REWARM_MANAGER_URL=" + gated.URL, "STABLE_FOR=1", "READY_TIMEOUT=1", "GITHUB_OUTPUT=" + output}
+	code, said := runPipeline(t.Context(), "realm", env)
+	if raw, err := os.ReadFile(output); code != 0 || err != nil || string(raw) != "release="+tokenB+"\n" {
+		t.Errorf("exit code %d, the next job is told %q, %v:\n%s", code, raw, err, said)
+	}
+	env[0] += " " + realmThatSays(t, func(int64) string { return tokenA })
+	if code, said := runPipeline(t.Context(), "realm", env); code != 1 || !strings.Contains(said, "do not agree") {
+		t.Errorf("one has it and one does not: exit code %d:\n%s", code, said)
+	}
+}
+
 // realmThatSays is a server whose n-th answer about its release is a text.
 func realmThatSays(t *testing.T, text func(n int64) string) string {
 	t.Helper()

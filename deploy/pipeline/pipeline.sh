@@ -87,16 +87,28 @@ ready() {
     say "$1: $2 is ready"
 }
 
-# stable prints the token that all realm servers serve, once they have agreed on
+# newest URL prints what a realm server took last: under gated promotion that is
+# its candidate, which it does not serve before the fleet has checked it.
+newest() {
+    local answer
+    answer=$(get "${1%/}/readyz") || true
+    if [[ $answer =~ \"candidate\":\"([0-9a-f]{32})\" ]]; then
+        printf '%s' "${BASH_REMATCH[1]}"
+    else
+        get "${1%/}/_host-shell-hash" || true
+    fi
+}
+
+# stable prints the token that all realm servers have, once they have agreed on
 # it for a while: behind a load balancer, one answer may come from an old replica.
 stable() {
     local url now last='' since=$SECONDS deadline=$((SECONDS + READY_TIMEOUT + STABLE_FOR))
     while ((SECONDS < deadline)); do
-        now=$(for url in $REALM_URLS; do get "${url%/}/_host-shell-hash" || true; echo; done | sort -u)
+        now=$(for url in $REALM_URLS; do newest "$url"; echo; done | sort -u)
         if [[ $now != "$last" || ! $now =~ ^[0-9a-f]{32}$ || $now != "${RELEASE:-$now}" ]]; then
             since=$SECONDS last=$now
         elif ((SECONDS - since >= STABLE_FOR)); then
-            say "realm: all serve $now"
+            say "realm: all have $now"
             printf '%s' "$now"
             return
         fi
@@ -154,10 +166,12 @@ recycle() {
     [[ -n $token ]] || token=$(stable)
     say "recycle: the fleet moves to $token"
     # What the canary saw while realm servers were restarting counts for nothing.
-    if [[ $("$REWARM" rollout status) == *" $token"*'paused by the canary'* ]]; then restart; fi
+    case $("$REWARM" rollout status) in
+    *" $token"*'paused by the canary'* | *"release $token was refused"*) restart ;;
+    esac
     "$REWARM" rollout status --wait --release "$token" --timeout "${ROLLOUT_TIMEOUT}s" >&2 ||
-        stop "recycle: the fleet is not on $token, which visitors get already" \
-            "the last lines above say why. Go back with \"pipeline.sh rollback\", DEPLOY_REALM putting the files of the release before in place; or mend what is wrong and run \"pipeline.sh restart recycle check\"."
+        stop "recycle: the fleet is not on $token" \
+            "the last lines above say why. If it was refused, no visitor gets it: deploy a better one. If visitors get it already, go back with \"pipeline.sh rollback\", DEPLOY_REALM putting the files of the release before in place; or mend what is wrong and run \"pipeline.sh restart recycle check\"."
 }
 
 check() {
