@@ -105,6 +105,16 @@ func (r *replicated) order(action string) {
 	}
 }
 
+// pipeline runs steps of the pipeline on the fleet.
+func (r *replicated) pipeline(steps string) (code int, said string) {
+	r.t.Helper()
+	path, err := binary()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return runPipeline(r.t.Context(), steps, []string{"REALM_URLS=" + strings.Join(r.urls(), " "), "REWARM_MANAGER_URL=" + r.up.ManagerURL(), "REWARM=" + path, "STABLE_FOR=1"})
+}
+
 // untilRefused waits until the candidate is refused, and returns why.
 func (r *replicated) untilRefused(token words.Token) (why *wire.CandidateReport) {
 	r.t.Helper()
@@ -199,6 +209,9 @@ func TestGatedPromotion(t *testing.T) {
 	if code != 1 || !strings.Contains(said.String(), "taken over badly") {
 		t.Errorf("exit code %d:\n%s", code, said.String())
 	}
+	if code, said := r.pipeline("realm recycle"); code != 1 || !strings.Contains(said, "restart: from the canary") || !strings.Contains(said, "taken over badly") {
+		t.Errorf("pipeline: exit code %d:\n%s", code, said)
+	}
 	r.stopReplica()
 	r.startReplica()
 	if served := r.served(); !slices.Equal(served, []words.Token{good, good}) {
@@ -217,7 +230,9 @@ func TestGatedPromotion(t *testing.T) {
 	stop = r.visitorsOf()
 	r.write("r3")
 	newest := r.hooks("r3")
-	r.bothServe(newest)
+	if code, said := r.pipeline("realm recycle"); code != 0 || !slices.Equal(r.served(), []words.Token{newest, newest}) {
+		t.Errorf("pipeline: exit code %d, served %v:\n%s", code, r.served(), said)
+	}
 	r.order("undo")
 	r.bothServe(good)
 	if why := r.untilRefused(newest); !why.Dropped {

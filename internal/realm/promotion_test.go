@@ -236,3 +236,29 @@ func TestAnUnpromotedServerIsNotReady(t *testing.T) {
 	s, _ = start(t, gatedOn(t, f))
 	until(t, "a manager that is away keeps nobody out", func() bool { return get(t, s, "/readyz").code == http.StatusOK })
 }
+
+// A host URL that is polled is read once for a candidate, not at every look.
+func TestAGatedHostURLIsHeldToo(t *testing.T) {
+	c, f := newCDN(t, built("/", "aaaaaaa1")), newFleet()
+	o := urlOptions(t, c.URL)
+	o.Manager, o.Promotion, o.NoPoll = f, PromoteGated, false
+	s, _ := start(t, o)
+	f.promote(1, tokenOf("aaaaaaa1"))
+	c.deploy(built("/", "bbbbbbb2"))
+	until(t, "it is held", func() bool {
+		held := s.releases.Load().held()
+		return held != nil && held.token == tokenOf("bbbbbbb2")
+	})
+	looks, reads := c.count("/index.html"), c.count("/assets/main-bbbbbbb2.js")
+	until(t, "it was looked at again", func() bool { return c.count("/index.html") > looks+3 })
+	if n := c.count("/assets/main-bbbbbbb2.js"); n != reads {
+		t.Errorf("its script was fetched %d times more", n-reads)
+	}
+	serves(t, s, "aaaaaaa1")
+	f.promote(2, tokenOf("bbbbbbb2"))
+	until(t, "it is served", func() bool { return s.Token() == tokenOf("bbbbbbb2") })
+	serves(t, s, "bbbbbbb2")
+	if a := get(t, s, "/assets/chunk-bbbbbbb2.js"); a.code != http.StatusOK {
+		t.Errorf("a file on demand: %d", a.code)
+	}
+}
