@@ -64,7 +64,7 @@ func startCandidate(t *testing.T, verdict string) *candidateRig {
 // serve is a presence of a gated realm server, and its candidate's.
 func (c *candidateRig) serve(name, serves, holds string) {
 	c.t.Helper()
-	said := map[string]any{"hash": serves, "source": "presence", "reporter": name, "realms": []string{c.realm}, "promotion": "gated"}
+	said := map[string]any{"hash": serves, "source": "presence", "reporter": name, "realms": []string{c.realm}, "promotion": "gated", "candidate": holds}
 	if got := c.do("POST", "/host-shell", attrs(said)); got.status != 204 {
 		c.t.Fatalf("report: %d %s", got.status, got.body)
 	}

@@ -31,6 +31,7 @@ func (m *Manager) report(w http.ResponseWriter, r *http.Request) error {
 		DeploymentID: said.DeploymentID,
 		Candidate:    said.State == wire.StateCandidate,
 		Gated:        said.Promotion == wire.PromotionGated,
+		Holds:        said.Candidate,
 	})
 	if err != nil {
 		m.metrics.reports.WithLabelValues("away").Inc()

@@ -53,6 +53,7 @@ func newMetrics(registerer prometheus.Registerer, f *fleet) (*metrics, error) {
 			return float64(len(f.servers))
 		}),
 		gauge("release_sequence", "Sequence of the current release.", func() float64 { return float64(f.current().Sequence) }),
+		gauge("candidate_refused", "1 while a release that realm servers hold was refused, and nobody dropped it.", f.refusedCandidates),
 		gauge("superseded_pages", "Warm pages of live servers that are not of the current release.", f.supersededPages),
 	} {
 		if err := registerer.Register(c); err != nil {
@@ -73,6 +74,15 @@ func (f *fleet) supersededPages() (n float64) {
 		}
 	}
 	return n
+}
+
+func (f *fleet) refusedCandidates() float64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.candidate == nil || f.candidate.Refusal == nil || f.candidate.Refusal.Dropped {
+		return 0
+	}
+	return 1
 }
 
 // showMetrics is open on loopback; elsewhere it takes the secret.

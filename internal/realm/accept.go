@@ -133,7 +133,7 @@ func (s *Server) prune(set *releaseSet) {
 	if set == nil {
 		return
 	}
-	if err := s.depot.prune(append([]*release{s.borrowed.all()}, set.all()...)); err != nil {
+	if err := s.depot.prune(append([]*release{s.borrowed.all()}, set.all...)); err != nil {
 		s.o.Log.Warn("old files not removed yet", "error", err)
 	}
 }

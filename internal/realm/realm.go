@@ -327,7 +327,7 @@ func (s *Server) boot() error {
 		s.o.Log.Warn("kept release dropped", "error", problem)
 	}
 	if len(kept) > 0 {
-		s.releases.Store(&releaseSet{kept: kept})
+		s.releases.Store(newReleaseSet(kept, nil))
 	}
 	outcome, err := s.accept(context.Background())
 	switch {

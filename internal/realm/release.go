@@ -75,11 +75,20 @@ type releaseSet struct {
 	kept []*release
 	// newest is what the host was last found to have; nil until it was read.
 	newest *release
+	all    []*release // whose files are here: kept, and the one that is held
+}
+
+func newReleaseSet(kept []*release, newest *release) *releaseSet {
+	s := &releaseSet{kept: kept, newest: newest, all: kept}
+	if held := s.held(); held != nil {
+		s.all = append(slices.Clone(kept), held)
+	}
+	return s
 }
 
 // held is the host's newest release while another is served; nil for none.
 func (s *releaseSet) held() *release {
-	if s == nil || s.newest == nil || s.newest.token == s.current().token {
+	if s == nil || s.newest == nil || s.newest.token == s.kept[0].token {
 		return nil
 	}
 	return s.newest
@@ -94,15 +103,7 @@ func (s *releaseSet) found() words.Token {
 }
 
 // holding is the set with another newest release of the host.
-func (s *releaseSet) holding(r *release) *releaseSet { return &releaseSet{kept: s.kept, newest: r} }
-
-// all are the releases whose files are here.
-func (s *releaseSet) all() []*release {
-	if held := s.held(); held != nil {
-		return append(slices.Clone(s.kept), held)
-	}
-	return s.kept
-}
+func (s *releaseSet) holding(r *release) *releaseSet { return newReleaseSet(s.kept, r) }
 
 func (s *releaseSet) current() *release {
 	if s == nil || len(s.kept) == 0 {
@@ -113,17 +114,16 @@ func (s *releaseSet) current() *release {
 
 // with is the set after r became current.
 func (s *releaseSet) with(r *release) *releaseSet {
-	next := &releaseSet{kept: []*release{r}}
+	kept := []*release{r}
 	if s == nil {
-		return next
+		return newReleaseSet(kept, r)
 	}
-	next.newest = s.newest
 	for _, old := range s.kept {
-		if old.token != r.token && len(next.kept) < keptReleases {
-			next.kept = append(next.kept, old)
+		if old.token != r.token && len(kept) < keptReleases {
+			kept = append(kept, old)
 		}
 	}
-	return next
+	return newReleaseSet(kept, s.newest)
 }
 
 func (s *releaseSet) tokens() []words.Token {
@@ -138,7 +138,7 @@ func (s *releaseSet) byToken(token words.Token) *release {
 	if s == nil {
 		return nil
 	}
-	for _, r := range s.all() {
+	for _, r := range s.all {
 		if r.token == token {
 			return r
 		}
@@ -156,7 +156,7 @@ func (s *releaseSet) find(name string) (f file, immutable, ok bool) {
 	}
 	immutable = true
 	held := s.held()
-	for _, r := range s.all() {
+	for _, r := range s.all {
 		got, has := r.files[name]
 		switch {
 		case !has || r == held && !ok && !r.early(name):

@@ -84,7 +84,7 @@ func (s *Server) reportOnce(ctx context.Context, source words.Source, deployment
 		report.Promotion = wire.PromotionGated
 	}
 	if held != nil {
-		report.DeploymentID = ""
+		report.Candidate, report.DeploymentID = held.token, ""
 		if source != words.SourceBoot {
 			report.Source = words.SourcePresence // what was deployed is the other one
 		}
@@ -92,6 +92,7 @@ func (s *Server) reportOnce(ctx context.Context, source words.Source, deployment
 	if err := s.tell(ctx, report); err != nil || held == nil {
 		return err
 	}
+	report.Candidate = ""
 	report.Hash, report.Since, report.Source, report.State = held.token, held.since, source, wire.StateCandidate
 	if d := s.deployment.Load(); d != nil && d.token == held.token {
 		report.DeploymentID = d.id

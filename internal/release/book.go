@@ -52,6 +52,8 @@ type Report struct {
 	DeploymentID string
 	// Gated: the reporter serves what is promoted, not what it is given.
 	Gated bool
+	// Holds is the candidate of a gated reporter, in the report of what it serves.
+	Holds words.Token
 	// Candidate: Token is held back by a gated reporter until it is promoted.
 	Candidate bool
 }

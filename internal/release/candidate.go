@@ -34,7 +34,6 @@ type Held struct {
 	// On is when its unbroken spell as this server's candidate began, by the
 	// manager's clock.
 	On           time.Time `json:"on"`
-	SeenAt       time.Time `json:"seenAt"`
 	DeploymentID string    `json:"deploymentId,omitempty"`
 }
 
@@ -125,11 +124,8 @@ func (b *Book) Candidate(now time.Time) (c Candidate, ok bool) {
 // release which nobody promoted, for it had no other, holds that.
 func (b *Book) held(now time.Time, r Reporter) Held {
 	held := r.Held
-	if r.Held.Token == "" || !now.Before(r.Held.SeenAt.Add(LiveFor)) {
-		held = Held{}
-		if !b.Known(r.Token) {
-			held = Held{Token: r.Token, Since: r.Since, On: r.On}
-		}
+	if held.Token == "" && !b.Known(r.Token) {
+		held = Held{Token: r.Token, Since: r.Since, On: r.On}
 	}
 	if current, ok := b.Current(); !ok || !r.Gated || !r.Live(now) || held.Token == current.Token {
 		return Held{}
@@ -141,14 +137,15 @@ func (b *Book) held(now time.Time, r Reporter) Held {
 func (b *Book) Holds(now time.Time, r Reporter) words.Token { return b.held(now, r).Token }
 
 // candidate takes in the report of one. Its reporter is known by its presence,
-// which tells that it is gated; before that, the next report will do.
+// which says that it is gated, and says too when it holds the candidate no more;
+// before that, the next report will do.
 func (b *Book) candidate(now time.Time, r Report) Outcome {
 	heard, known := b.reporters[recordName(r)]
 	if !known || !heard.Gated {
 		return Outcome{Candidate: true}
 	}
-	held := Held{Token: r.Token, Since: r.Since, On: now, SeenAt: now, DeploymentID: r.DeploymentID}
-	if before := heard.Held; before.Token == r.Token && now.Before(before.SeenAt.Add(LiveFor)) {
+	held := Held{Token: r.Token, Since: r.Since, On: now, DeploymentID: r.DeploymentID}
+	if before := heard.Held; before.Token == r.Token {
 		held.On = before.On
 		held.DeploymentID = cmp.Or(r.DeploymentID, before.DeploymentID)
 	}

@@ -72,6 +72,9 @@ func (m *gatedModel) presence(s *gatedServer) {
 		return
 	}
 	report := Report{Token: s.serves(), Source: words.SourcePresence, Reporter: s.name, Gated: true}
+	if s.newest != s.serves() {
+		report.Holds = s.newest
+	}
 	m.book.Report(at(m.now), report)
 	if s.newest != s.serves() {
 		report.Token, report.Candidate = s.newest, true

@@ -10,7 +10,7 @@ import (
 
 // gatedSays is one presence of a gated realm server, with its candidate.
 func gatedSays(b *Book, seconds int, name string, serves, holds words.Token) {
-	b.Report(at(seconds), Report{Token: serves, Source: words.SourcePresence, Reporter: name, Gated: true})
+	b.Report(at(seconds), Report{Token: serves, Source: words.SourcePresence, Reporter: name, Gated: true, Holds: holds})
 	if holds != "" {
 		b.Report(at(seconds), Report{Token: holds, Source: words.SourcePresence, Reporter: name, Candidate: true, DeploymentID: "d " + string(holds)})
 	}
@@ -133,6 +133,20 @@ func TestResumeAfterAPauseLeavesTheCandidateToItsCheck(t *testing.T) {
 	}
 	if o := b.Resume(at(11), false); o.New == nil {
 		t.Error("an operator does not wait for r2")
+	}
+}
+
+func TestACandidateThatIsHeldNoMoreIsNone(t *testing.T) {
+	b := gatedPair()
+	gatedSays(b, 11, "r1", "a", "b")
+	gatedSays(b, 11, "r2", "a", "b")
+	gatedSays(b, 12, "r1", "a", "") // its host went back
+	if o := b.Pass(at(12), "b"); o.New != nil {
+		t.Errorf("promoted though r1 holds it no more: %+v", o)
+	}
+	gatedSays(b, 12, "r2", "a", "")
+	if c, ok := b.Candidate(at(12)); ok {
+		t.Errorf("%+v", c)
 	}
 }
 

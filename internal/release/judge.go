@@ -86,11 +86,13 @@ func (b *Book) hear(now time.Time, r Report) Reporter {
 	if !known {
 		return heard
 	}
-	if before.Held.Token != r.Token && r.Gated {
-		heard.Held = before.Held
-	}
-	if before.Live(now) && !before.Known.IsZero() {
-		heard.Known = before.Known
+	if before.Live(now) {
+		if r.Gated && before.Held.Token == r.Holds {
+			heard.Held = before.Held
+		}
+		if !before.Known.IsZero() {
+			heard.Known = before.Known
+		}
 	}
 	if before.LastSeenAt.After(now) {
 		heard.LastSeenAt = before.LastSeenAt // another manager's clock is ahead

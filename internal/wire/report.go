@@ -20,6 +20,9 @@ type Report struct {
 	State string `json:"state,omitempty"`
 	// Promotion is [PromotionGated] of a realm server that serves what is promoted.
 	Promotion string `json:"promotion,omitempty"`
+	// Candidate is the token that a gated realm server holds beside Hash, "" for
+	// none.
+	Candidate words.Token `json:"candidate,omitempty"`
 }
 
 // What a report says under gated promotion.
@@ -57,6 +60,8 @@ func ParseReport(body []byte) (Report, error) {
 	r.DeploymentID, _ = read[string](attributes["deploymentId"])
 	r.State, _ = read[string](attributes["state"])
 	r.Promotion, _ = read[string](attributes["promotion"])
+	held, _ := read[string](attributes["candidate"])
+	r.Candidate, _ = words.ParseToken(held)
 	realms, _ := read[[]string](attributes["realms"])
 	for _, realm := range realms {
 		if u, ok := NormalizeURL(realm); ok {
