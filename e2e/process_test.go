@@ -137,6 +137,7 @@ type processes struct {
 	*fleet
 	natsAddr       string
 	data           string
+	realmEnv       []string // of the realm server, when it starts the next time
 	manager, realm *process
 	prerender      []*process
 }
@@ -201,7 +202,7 @@ func (f *processes) startRealm() {
 // startRealmAt runs a realm server of that name on a host directory.
 func (f *processes) startRealmAt(name, addr, host string) *process {
 	f.t.Helper()
-	return start(f.t, quick, "realm-server", "--host", host, "--addr", addr, "--realm-url", f.up.RealmURL(), "--manager-url", f.up.ManagerURL(),
+	return start(f.t, slices.Concat(quick, f.realmEnv), "realm-server", "--host", host, "--addr", addr, "--realm-url", f.up.RealmURL(), "--manager-url", f.up.ManagerURL(),
 		"--nats", "nats://"+f.natsAddr, "--data", filepath.Join(f.data, name), "--secret", secret)
 }
 
