@@ -82,12 +82,7 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 	s.demands.forget()
 	s.borrowed.demands.forget()
 	if held {
-		s.metrics.releases.WithLabelValues("held").Inc()
-		level := slog.LevelInfo
-		if known := before.held(); known != nil && known.token == r.token {
-			level = slog.LevelDebug
-		}
-		s.o.Log.Log(ctx, level, "release held until it is promoted", "token", r.token, "served", o.current, "files", len(r.files))
+		s.noteHeld(ctx, r, before)
 		o.candidate, o.accepted = r.token, true
 		return o, nil
 	}

@@ -2,6 +2,7 @@ package realm
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/client"
@@ -130,6 +131,16 @@ func (s *Server) hold(r *release) {
 	after := before.holding(r)
 	s.releases.Store(after)
 	s.prune(after)
+}
+
+// noteHeld counts and logs that r is held beside what was there before.
+func (s *Server) noteHeld(ctx context.Context, r *release, before *releaseSet) {
+	s.metrics.releases.WithLabelValues("held").Inc()
+	level := slog.LevelInfo
+	if known := before.held(); known != nil && known.token == r.token {
+		level = slog.LevelDebug // no news
+	}
+	s.o.Log.Log(ctx, level, "release held until it is promoted", "token", r.token, "served", before.current().token, "files", len(r.files))
 }
 
 // hearPromotions follows the store until ctx ends: all realm servers hear of a
