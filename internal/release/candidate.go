@@ -35,6 +35,7 @@ type Held struct {
 	// manager's clock.
 	On           time.Time `json:"on"`
 	DeploymentID string    `json:"deploymentId,omitempty"`
+	Deployed     bool      `json:"deployed,omitempty"` // said by a deploy, not found at a start
 }
 
 // Refusal is why a token is not promoted. It holds until an operator orders
@@ -84,40 +85,52 @@ func (c Candidate) Waits() string {
 // to another last. Others say in Missing that they do not have it.
 func (b *Book) Candidate(now time.Time) (c Candidate, ok bool) {
 	var newest Held
-	for _, name := range slices.Sorted(maps.Keys(b.reporters)) {
-		r := b.reporters[name]
-		if held := b.held(now, r); held.Token != "" && !held.On.Before(newest.On) {
-			newest, c.Reporter = held, name
+	names := slices.Sorted(maps.Keys(b.reporters))
+	for _, name := range names {
+		held := b.held(now, b.reporters[name])
+		if held.Token == "" || held.On.Before(newest.On) {
+			continue
 		}
+		if _, missing := b.have(now, held.Token); len(missing) > 0 && b.Known(held.Token) && !held.Deployed {
+			continue // an old replica, until all of them are
+		}
+		newest, c.Reporter = held, name
 	}
 	if newest.Token == "" {
 		return Candidate{}, false
 	}
 	c.Token, c.Since, c.DeploymentID = newest.Token, newest.On, newest.DeploymentID
-	for _, name := range slices.Sorted(maps.Keys(b.reporters)) {
+	c.Have, c.Missing = b.have(now, c.Token)
+	for _, name := range names {
 		r := b.reporters[name]
-		if !r.Gated || !r.Live(now) {
-			continue
-		}
-		c.Settled = c.Settled || now.Sub(r.Known) >= RollbackAfter
-		held := b.held(now, r)
-		switch {
-		case held.Token == c.Token:
-			c.Have = append(c.Have, name)
+		c.Settled = c.Settled || r.Gated && r.Live(now) && now.Sub(r.Known) >= RollbackAfter
+		if held := b.held(now, r); held.Token == c.Token {
 			c.DeploymentID = cmp.Or(c.DeploymentID, held.DeploymentID)
 			if held.On.Before(c.Since) {
 				c.Since = held.On
 			}
-		case r.Token == c.Token: // it serves it still, or already
-			c.Have = append(c.Have, name)
-		default:
-			c.Missing = append(c.Missing, name)
 		}
 	}
 	if refused, found := b.refusal(c.Token); found {
 		c.Refusal = &refused
 	}
 	return c, true
+}
+
+// have are the live gated realm servers that hold a token, or serve it still,
+// and those that do neither, by name.
+func (b *Book) have(now time.Time, token words.Token) (have, missing []string) {
+	for _, name := range slices.Sorted(maps.Keys(b.reporters)) {
+		r := b.reporters[name]
+		switch {
+		case !r.Gated || !r.Live(now):
+		case r.Token == token || b.held(now, r).Token == token:
+			have = append(have, name)
+		default:
+			missing = append(missing, name)
+		}
+	}
+	return have, missing
 }
 
 // held is what a live realm server holds that is not current. One that serves a
@@ -144,8 +157,10 @@ func (b *Book) candidate(now time.Time, r Report) Outcome {
 	if !known || !heard.Gated {
 		return Outcome{Candidate: true}
 	}
-	held := Held{Token: r.Token, Since: r.Since, On: now, DeploymentID: r.DeploymentID}
+	deployed := r.Source == words.SourceDeployment || r.Source == words.SourceOperator
+	held := Held{Token: r.Token, Since: r.Since, On: now, DeploymentID: r.DeploymentID, Deployed: deployed}
 	if before := heard.Held; before.Token == r.Token {
+		held.Deployed = held.Deployed || before.Deployed
 		held.On = before.On
 		held.DeploymentID = cmp.Or(r.DeploymentID, before.DeploymentID)
 	}

@@ -136,6 +136,33 @@ func TestResumeAfterAPauseLeavesTheCandidateToItsCheck(t *testing.T) {
 	}
 }
 
+// A replica that starts with the files of a release of before is an old one, as
+// without gated promotion; a deploy of them is a way back.
+func TestASupersededReleaseIsACandidateOnlyIfItWasDeployed(t *testing.T) {
+	b := gatedPair()
+	gatedSays(b, 11, "r1", "a", "b")
+	gatedSays(b, 11, "r2", "a", "b")
+	b.Pass(at(11), "b")
+	gatedSays(b, 12, "r1", "b", "")
+	gatedSays(b, 12, "r2", "b", "a")
+	if c, ok := b.Candidate(at(12)); ok {
+		t.Fatalf("an old replica has a candidate: %+v", c)
+	}
+	if o := b.Resume(at(12), false); o.New != nil {
+		t.Errorf("%+v", o)
+	}
+	deploy := Report{Token: "a", Source: words.SourceDeployment, Reporter: "r2", Candidate: true}
+	b.Report(at(13), deploy)
+	if c, ok := b.Candidate(at(13)); !ok || c.Token != "a" || len(c.Missing) != 1 {
+		t.Errorf("deployed: %+v", c)
+	}
+	gatedSays(b, 14, "r2", "b", "a") // its presence takes nothing back
+	gatedSays(b, 14, "r1", "b", "a")
+	if o := b.Pass(at(14), "a"); o.New == nil || !o.Rollback {
+		t.Errorf("%+v", o)
+	}
+}
+
 func TestACandidateThatIsHeldNoMoreIsNone(t *testing.T) {
 	b := gatedPair()
 	gatedSays(b, 11, "r1", "a", "b")

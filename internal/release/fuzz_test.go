@@ -53,6 +53,29 @@ func FuzzBook(f *testing.F) {
 		}
 		b.Tick(at(100))
 		sane(t, b)
+		gated := Report{Token: made.Token, Source: words.SourcePresence, Reporter: reporter, Gated: true, Holds: hash}
+		b.Report(at(101), gated)
+		gated.Candidate, gated.Token, gated.DeploymentID = true, words.Token(strings.Repeat("c", 32)), deployment
+		b.Report(at(101), gated)
+		for _, order := range []func() Outcome{
+			func() Outcome { return b.Refuse(at(102), Refusal{Token: gated.Token, Detail: deployment}) },
+			func() Outcome { return b.Recheck(at(102)) },
+			func() Outcome { return b.Undo(at(102)) },
+			func() Outcome { return b.Undo(at(102)) },
+			func() Outcome { return b.Resume(at(102), false) },
+		} {
+			old, _ := b.Current()
+			o := order()
+			sane(t, b)
+			now, _ := b.Current()
+			if (o.New != nil) != (old != now) || o.New != nil && now.Sequence <= old.Sequence {
+				t.Errorf("%+v led from %+v to %+v", o, old, now)
+			}
+			if r, refused := b.refusal(now.Token); refused && o.New != nil {
+				t.Errorf("what became current is refused: %+v", r)
+			}
+		}
+		made, _ = b.Current()
 		if encoded, err := json.Marshal(made); err != nil || len(encoded) > maxStored/MaxHistory {
 			t.Errorf("a release has %d bytes, %v: %d of them are not stored", len(encoded), err, MaxHistory)
 		}
