@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -119,10 +120,11 @@ func (f *fleet) tellCandidate() *wire.CandidateReport {
 	case c.Refusal != nil:
 		view.Phase, view.Dropped = wire.CandidateRefused, c.Refusal.Dropped
 		view.Canary = &wire.CanaryReport{Server: c.Refusal.Server, Detail: c.Refusal.Detail, Checks: c.Refusal.Checks, At: c.Refusal.At}
-		view.Detail += "; the release before goes on being served"
-		if !c.Refusal.Dropped {
-			view.Detail += " (undo drops it, restart has it checked again, resume promotes it all the same)"
+		way := "undo drops it, restart has it checked again, resume promotes it all the same"
+		if c.Refusal.Dropped {
+			way = "it was dropped; only a newer one is promoted, or this one by `rewarm release report --hash`"
 		}
+		view.Detail += fmt.Sprintf("; release %d goes on being served (%s)", f.release.Sequence, way)
 	case !c.Ready():
 		view.Detail += "; resume promotes it without them"
 	case f.control.Paused:

@@ -90,7 +90,7 @@ func (s *releases) account(o release.Outcome) {
 		s.metrics.releases.Inc()
 	}
 	if o.Refused != nil {
-		s.log.Warn("candidate refused: the release before goes on being served", "token", o.Refused.Token, "detail", o.Refused.Detail, "dropped", o.Refused.Dropped)
+		s.log.Warn("candidate refused", "token", o.Refused.Token, "detail", o.Refused.Detail, "dropped", o.Refused.Dropped)
 	}
 }
 

@@ -335,7 +335,7 @@ func (s *Server) boot() error {
 		return err
 	case outcome.accepted:
 		if s.empty = s.gated() && len(kept) == 0; s.empty {
-			s.o.Log.Warn("no release was kept here, so there is none to serve but the host's, and /readyz says no until it is promoted; keep the data directory", "token", outcome.current)
+			s.o.Log.Info("no release of before is kept here: the host's is the only one to serve, and /readyz says no until it is promoted", "token", outcome.current)
 		}
 		return nil
 	case len(kept) == 0 && s.origin != nil:
