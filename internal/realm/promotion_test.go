@@ -1,8 +1,10 @@
 package realm
 
 import (
+	"context"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -261,4 +263,42 @@ func TestAGatedHostURLIsHeldToo(t *testing.T) {
 	if a := get(t, s, "/assets/chunk-bbbbbbb2.js"); a.code != http.StatusOK {
 		t.Errorf("a file on demand: %d", a.code)
 	}
+}
+
+// Whatever is promoted while they come, visitors get one release or the other,
+// whole.
+func TestVisitorsGetWholeReleasesWhileOthersArePromoted(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	f.promote(1, tokenOf("aaaaaaa1"))
+	names := map[string]string{string(tokenOf("aaaaaaa1")): "aaaaaaa1", string(tokenOf("bbbbbbb2")): "bbbbbbb2"}
+	ctx, stop := context.WithCancel(t.Context())
+	var visitors sync.WaitGroup
+	for _, path := range []string{"/", "/about", "/_standby"} {
+		visitors.Go(func() {
+			for ctx.Err() == nil {
+				a := get(t, s, path)
+				release := names[a.header.Get(wire.HeaderDocumentShell)]
+				if a.code != http.StatusOK || a.body != shellOf(release) {
+					t.Errorf("%s: %d %q", path, a.code, a.body)
+					return
+				}
+				if script := get(t, s, "/assets/main-"+release+".js"); script.code != http.StatusOK {
+					t.Errorf("the script of %s: %d", release, script.code)
+					return
+				}
+			}
+		})
+	}
+	deploy(t, o.Host, "bbbbbbb2")
+	mustAccept(t, s)
+	for i := range 10 {
+		next := []string{"bbbbbbb2", "aaaaaaa1"}[i%2]
+		f.promote(uint64(i+2), tokenOf(next))
+		until(t, next+" is served", func() bool { return s.Token() == tokenOf(next) })
+		mustAccept(t, s) // the host still has the other, or the same
+	}
+	stop()
+	visitors.Wait()
 }
