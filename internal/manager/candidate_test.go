@@ -263,3 +263,25 @@ func TestWhatAGatedRealmIsFoundToServeIsNoRelease(t *testing.T) {
 		t.Errorf("%+v", r.Release)
 	}
 }
+
+// Two managers may both check; the release is made once, and both know it.
+func TestTwoManagersPromoteOnce(t *testing.T) {
+	c := startCandidate(t, "503")
+	other := startOn(t, c.store, func(o *Options) { o.CanaryURLs = []string{"/"} })
+	c.both("t1", "t2")
+	eventually(t, "both have begun", func() bool {
+		c.serve("r1", "t1", "t2")
+		_, servers := other.fleet.uncheckedCandidate()
+		return len(servers) == 1 && c.checks.Load() > 3
+	})
+	c.verdict.Store("ok")
+	eventually(t, "both say that it is current, and nothing is next", func() bool {
+		var r wire.Rollout
+		_ = json.Unmarshal([]byte(other.do("GET", "/rollout", "").body), &r)
+		own := c.rollout()
+		return r.Release.Token == "t2" && own.Release.Token == "t2" && r.Candidate == nil && own.Candidate == nil
+	})
+	if state, _, err := c.store.Releases(t.Context()); err != nil || state.Sequence != 2 || len(state.Refused) != 0 {
+		t.Errorf("%+v, %v", state, err)
+	}
+}
