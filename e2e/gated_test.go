@@ -204,10 +204,14 @@ func TestGatedPromotion(t *testing.T) {
 	} else if seen := why.Canary.Checks[0]; seen.Snapshot != "hit" || seen.Token != bad {
 		t.Errorf("it was not seen as visitors would have: %+v", seen)
 	}
-	var said bytes.Buffer
-	code := cli.Main(t.Context(), []string{"rollout", "status", "--wait", "--release", string(bad), "--manager-url", r.up.ManagerURL()}, cli.Streams{Out: &said, Err: &said})
-	if code != 1 || !strings.Contains(said.String(), "taken over badly") {
-		t.Errorf("exit code %d:\n%s", code, said.String())
+	for _, command := range []string{
+		"rollout status --wait --release " + string(bad) + " --manager-url " + r.up.ManagerURL(),
+		"check " + r.up.RealmURL() + "/about --release " + string(bad) + " --via " + r.up.ManagerURL(),
+	} {
+		var said bytes.Buffer
+		if code := cli.Main(t.Context(), strings.Fields(command), cli.Streams{Out: &said, Err: &said}); code != 1 || !strings.Contains(said.String(), "taken over badly") {
+			t.Errorf("%s: exit code %d:\n%s", command, code, said.String())
+		}
 	}
 	if code, said := r.pipeline("realm recycle"); code != 1 || !strings.Contains(said, "restart: from the canary") || !strings.Contains(said, "taken over badly") {
 		t.Errorf("pipeline: exit code %d:\n%s", code, said)

@@ -22,6 +22,7 @@ import (
 type checkCommand struct {
 	URLs            []string      `arg:"" name:"url" help:"Pages to check, as visitors get them."`
 	Via             string        `help:"The manager, or the prerender server, that checks; without it a Chrome of its own does." placeholder:"URL"`
+	Release         string        `help:"With --via: check a release that realm servers hold and do not serve, a candidate of gated promotion." placeholder:"T"`
 	Format          string        `help:"text for people, json or junit for machines." default:"text" enum:"text,json,junit"`
 	Artifacts       string        `help:"Write pictures of each page before and after the takeover, and of their difference, into a directory." placeholder:"DIR" type:"path"`
 	AllowDifference []string      `help:"What a CSS selector matches may differ: a clock, an advertisement. Repeatable." placeholder:"CSS" sep:"none"`
@@ -78,12 +79,14 @@ func (c *checkCommand) validate() (*words.Viewport, error) {
 		return nil, fault.New(fault.Usage, "--every %s is no time to wait", c.Every)
 	case c.MetricsAddr != "" && c.Every == 0:
 		return nil, fault.New(fault.Usage, "--metrics-addr is for checks that go on: give --every too")
+	case c.Release != "" && c.Via == "":
+		return nil, fault.New(fault.Usage, "--release is for the fleet to check: give --via too")
 	}
 	viewport, err := parseViewport(c.Viewport)
 	if err != nil {
 		return nil, err
 	}
-	if err := wire.CheckTakeover(wire.TakeoverRequest{AllowDifference: c.AllowDifference, Viewport: viewport}); err != nil {
+	if err := wire.CheckTakeover(wire.TakeoverRequest{AllowDifference: c.AllowDifference, Viewport: viewport, Release: words.Token(c.Release)}); err != nil {
 		return nil, fault.Wrap(fault.Usage, err, "%s", err)
 	}
 	return viewport, nil
@@ -156,7 +159,7 @@ func (c *checkCommand) round(r *run, viewport *words.Viewport) (checked []wire.T
 // ask has the fleet check a page.
 func (c *checkCommand) ask(ctx context.Context, target string, viewport *words.Viewport) (wire.TakeoverResult, error) {
 	result, err := client.NewManager(c.Via, c.Secret).TakeoverCheck(ctx, wire.TakeoverRequest{
-		URL: target, AllowDifference: c.AllowDifference, TimeoutMs: int(c.Timeout.Milliseconds()), Viewport: viewport, Screenshots: c.Artifacts != "",
+		URL: target, AllowDifference: c.AllowDifference, TimeoutMs: int(c.Timeout.Milliseconds()), Viewport: viewport, Screenshots: c.Artifacts != "", Release: words.Token(c.Release),
 	}, client.Call{Budget: 2*c.Timeout + page.ObserveExtra})
 	switch {
 	case client.IsStatus(err, http.StatusBadRequest) && strings.Contains(err.Error(), "affinityType"):
