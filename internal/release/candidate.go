@@ -2,7 +2,6 @@ package release
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,16 +16,6 @@ import (
 // read off what live realm servers say they hold, so a restart loses none. What
 // is kept is what nobody would say again: which tokens were refused.
 
-const (
-	// MaxRefused bounds the refusals kept. It is more than anybody goes back; a
-	// token older than this is checked again before it is promoted.
-	MaxRefused = 8
-	// MaxEvidence bounds what is kept of a refusal's checks, in bytes of JSON. The
-	// history is one message of the store with it.
-	MaxEvidence = 128 << 10
-	maxDetail   = 2 << 10
-)
-
 // Held is the candidate that a realm server holds back. The zero Held is none.
 type Held struct {
 	Token words.Token `json:"token"`
@@ -36,19 +25,6 @@ type Held struct {
 	On           time.Time `json:"on"`
 	DeploymentID string    `json:"deploymentId,omitempty"`
 	Deployed     bool      `json:"deployed,omitempty"` // said by a deploy, not found at a start
-}
-
-// Refusal is why a token is not promoted. It holds until an operator orders
-// otherwise, however often the token is reported.
-type Refusal struct {
-	Token  words.Token     `json:"token"`
-	At     time.Time       `json:"at"`
-	Server string          `json:"server,omitempty"` // the prerender server that checked it
-	Detail string          `json:"detail"`           // a sentence for people
-	Checks []words.Verdict `json:"checks,omitempty"` // the evidence; of the newest refusal only
-	// Dropped: an operator undid it, or would not have it. No resume promotes it
-	// and no restart checks it again.
-	Dropped bool `json:"dropped,omitempty"`
 }
 
 // Candidate is the release that is to be promoted next, as of a moment.
@@ -169,74 +145,6 @@ func (b *Book) candidate(now time.Time, r Report) Outcome {
 	return Outcome{Candidate: true, Reporter: heard}
 }
 
-// Pass promotes the candidate if it is still token, after a check that found
-// nothing.
-func (b *Book) Pass(now time.Time, token words.Token) Outcome {
-	c, ok := b.Candidate(now)
-	if !ok || c.Token != token || !c.Ready() {
-		return Outcome{}
-	}
-	return b.promote(now, c, words.SourceDeployment)
-}
-
-// Refuse keeps the candidate from being promoted if it is still r's token and
-// nobody said anything of it meanwhile.
-func (b *Book) Refuse(now time.Time, r Refusal) Outcome {
-	c, ok := b.Candidate(now)
-	if !ok || c.Token != r.Token || c.Refusal != nil {
-		return Outcome{}
-	}
-	return b.refuse(now, r)
-}
-
-// Resume promotes the candidate as an operator's order, whatever it waits for
-// and though it was refused; but none that was dropped, and none that only a
-// pause held: that goes on by itself.
-func (b *Book) Resume(now time.Time, paused bool) Outcome {
-	c, ok := b.Candidate(now)
-	if !ok || c.Refusal != nil && c.Refusal.Dropped || c.Refusal == nil && paused {
-		return Outcome{}
-	}
-	return b.promote(now, c, words.SourceOperator)
-}
-
-// Recheck takes back that the candidate was refused, unless it was dropped.
-func (b *Book) Recheck(now time.Time) Outcome {
-	if c, ok := b.Candidate(now); ok && c.Refusal != nil && !c.Refusal.Dropped {
-		b.forgive(c.Token)
-	}
-	return Outcome{}
-}
-
-// Undo drops the candidate if there is one to drop, else makes the newest
-// release current again that is neither current nor refused. Under gated
-// promotion what it undoes is refused: its files are still in place, and
-// nothing but an operator is to bring it back. The zero Outcome: there was
-// nothing to undo.
-func (b *Book) Undo(now time.Time) Outcome {
-	c, ok := b.Candidate(now)
-	if ok && (c.Refusal == nil || !c.Refusal.Dropped) {
-		dropped := Refusal{Token: c.Token, Detail: "dropped by an operator"}
-		if c.Refusal != nil {
-			dropped = *c.Refusal
-		}
-		dropped.Dropped = true
-		return b.refuse(now, dropped)
-	}
-	current, _ := b.Current()
-	for _, before := range b.state.History {
-		if _, refused := b.refusal(before.Token); refused || before.Token == current.Token {
-			continue
-		}
-		o := b.Report(now, Report{Token: before.Token, Source: words.SourceOperator, Reporter: "undo"})
-		if b.gated(now) {
-			b.refuse(now, Refusal{Token: current.Token, Detail: "undone by an operator", Dropped: true})
-		}
-		return o
-	}
-	return Outcome{}
-}
-
 // Gated reports whether a realm server of the realm waits for promotions. What
 // others find it to serve is then no word of its own.
 func (b *Book) Gated(realm string) bool {
@@ -256,40 +164,4 @@ func (b *Book) gated(now time.Time) bool {
 		}
 	}
 	return false
-}
-
-func (b *Book) promote(now time.Time, c Candidate, source words.Source) Outcome {
-	rollback := b.Superseded(c.Token)
-	return Outcome{New: b.add(now, Report{Token: c.Token, Source: source, Reporter: c.Reporter, DeploymentID: c.DeploymentID}), Rollback: rollback}
-}
-
-func (b *Book) refusal(token words.Token) (Refusal, bool) {
-	i := slices.IndexFunc(b.state.Refused, func(r Refusal) bool { return r.Token == token })
-	if i < 0 {
-		return Refusal{}, false
-	}
-	return b.state.Refused[i], true
-}
-
-func (b *Book) refuse(now time.Time, r Refusal) Outcome {
-	b.forgive(r.Token)
-	r.At, r.Detail = now, cut(r.Detail, maxDetail)
-	if encoded, err := json.Marshal(r.Checks); err != nil || len(encoded) > MaxEvidence {
-		r.Checks = nil
-	}
-	kept := slices.Clone(b.state.Refused[:min(len(b.state.Refused), MaxRefused-1)])
-	for i := range kept {
-		kept[i].Checks = nil
-	}
-	b.state.Refused = append([]Refusal{r}, kept...)
-	b.changed = true
-	return Outcome{Refused: &r}
-}
-
-// forgive forgets that a token was refused.
-func (b *Book) forgive(token words.Token) {
-	if _, refused := b.refusal(token); refused {
-		b.state.Refused = slices.DeleteFunc(slices.Clone(b.state.Refused), func(r Refusal) bool { return r.Token == token })
-		b.changed = true
-	}
 }
