@@ -148,17 +148,20 @@ func (l *Ledger) remove(ctx context.Context, op string, b *bucket, key string) e
 	})
 }
 
-// scan hands every value below filter ("" is all) to each, one at a time.
+// scan hands every value below filter ("" is all) to each, one at a time. It is
+// the time between two that is bounded: there may be many thousands.
 func (l *Ledger) scan(ctx context.Context, op string, b *bucket, filter string, each func(jetstream.KeyValueEntry)) error {
 	if filter == "" {
 		filter = jetstream.AllKeys
 	}
-	return l.do(ctx, op, b, func(ctx context.Context, kv jetstream.KeyValue) error {
+	return l.do(ctx, op, b, func(_ context.Context, kv jetstream.KeyValue) error {
 		w, err := kv.Watch(ctx, filter, jetstream.IgnoreDeletes())
 		if err != nil {
 			return err
 		}
 		defer stop(w)
+		silent := time.NewTimer(l.timeout)
+		defer silent.Stop()
 		for {
 			select {
 			case entry, open := <-w.Updates():
@@ -169,6 +172,9 @@ func (l *Ledger) scan(ctx context.Context, op string, b *bucket, filter string, 
 					return nil
 				}
 				each(entry)
+				silent.Reset(l.timeout)
+			case <-silent.C:
+				return fmt.Errorf("nothing within %s", l.timeout)
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}

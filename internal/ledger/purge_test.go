@@ -2,10 +2,16 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rewarm/rewarm/internal/bus"
+	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -45,5 +51,24 @@ func TestF09_NoPageOutlivesThePurgeThatBeganAfterItsRender(t *testing.T) {
 	}
 	if _, found, read := l.Snapshot(t.Context(), page.Realm, page.Token, page.URL); !found || err != nil || read != nil {
 		t.Errorf("begun after it: %t, %v, %v", found, err, read)
+	}
+}
+
+// A realm of thousands of pages takes longer to read than one call may.
+func TestAScanIsBoundedByItsSilence(t *testing.T) {
+	l := open(t, store(t, bus.Options{DataDir: t.TempDir()}), Options{CallTimeout: 500 * time.Millisecond})
+	const servers = 8
+	for n := range servers {
+		if err := l.PutServer(t.Context(), Server{Heartbeat: wire.Heartbeat{URL: fmt.Sprint("http://server-", n)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := 0
+	err := l.scan(t.Context(), "list servers", l.servers, "", func(jetstream.KeyValueEntry) {
+		read++
+		time.Sleep(l.timeout / 4) // whoever reads takes its time
+	})
+	if err != nil || read != servers {
+		t.Errorf("%d of %d read: %v", read, servers, err)
 	}
 }
