@@ -25,9 +25,8 @@ const (
 // indexCallers render at a time: the worker, and who is compared with it.
 const indexCallers = 4
 
-// catalogue is a host with as many pages as one asks for: what is measured is
-// how pages are kept indexed, so they are quick to render and none is like
-// another. The sitemap lists n of them, below a base URL.
+// catalogue is a host with as many pages as one asks for, each of which fetches
+// its data and shows a list. The sitemap lists n of them, below a base URL.
 func catalogue(release, base string, n int) fs.FS {
 	var sitemap strings.Builder
 	sitemap.WriteString(`<?xml version="1.0" encoding="UTF-8"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">`)
@@ -35,18 +34,24 @@ func catalogue(release, base string, n int) fs.FS {
 		fmt.Fprintf(&sitemap, "<url><loc>%s/page/%d</loc></url>", base, i)
 	}
 	sitemap.WriteString("</urlset>")
-	app := `const show = path => {
+	app := `const show = async path => {
+	  const things = await (await fetch('/data/things.json')).json();
 	  history.replaceState(null, '', path);
 	  document.title = path;
-	  const lines = Array.from({ length: 40 }, (_, i) => '<p>Line ' + i + ' of ' + path + ' in ' + ` + "`" + release + "`" + ` + '.</p>').join('');
-	  document.querySelector('main').innerHTML = '<div data-prerender-status="ready"><h1>Page ' + path + '</h1>' + lines + '<p id="standby-ready"></p></div>';
+	  const list = things.map(t => '<li><a href="/page/' + t.id + '"><b>' + t.name + '</b><span>' + t.text + '</span></a></li>').join('');
+	  document.querySelector('main').innerHTML = '<div data-prerender-status="ready"><h1>Page ' + path + '</h1><ul>' + list + '</ul><p id="standby-ready">` + release + `</p></div>';
 	};
-	window.prerenderTransitionTo = async path => show(path);
+	window.prerenderTransitionTo = show;
 	show(location.pathname);`
+	var things []string
+	for i := range 40 {
+		things = append(things, fmt.Sprintf(`{"id":%d,"name":"Thing %d","text":"%s"}`, i, i, strings.Repeat("What there is to say of it. ", 6)))
+	}
 	return fstest.MapFS{
 		"index.html": {Data: []byte(`<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Catalogue</title>` +
 			`<script type="module" src="/assets/app-` + release + `.js"></script></head><body><main></main></body></html>`)},
 		"assets/app-" + release + ".js": {Data: []byte(app)},
+		"data/things.json":              {Data: []byte("[" + strings.Join(things, ",") + "]")},
 		"sitemap.xml":                   {Data: []byte(sitemap.String())},
 	}
 }

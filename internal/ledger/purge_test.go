@@ -66,7 +66,7 @@ func TestAScanIsBoundedByItsSilence(t *testing.T) {
 	read := 0
 	err := l.scan(t.Context(), "list servers", l.servers, "", func(jetstream.KeyValueEntry) {
 		read++
-		time.Sleep(l.timeout / 4) // whoever reads takes its time
+		<-time.After(l.timeout / 4) // whoever reads takes its time
 	})
 	if err != nil || read != servers {
 		t.Errorf("%d of %d read: %v", read, servers, err)
