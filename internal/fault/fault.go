@@ -20,9 +20,10 @@ const (
 	Forbidden                // understood, not allowed (a URL outside every realm)
 	NotFound
 	MethodNotAllowed
-	Superseded // pinned to a release that is no longer current
-	Cycle      // a render that waits for itself; 4xx, for no other server could do it
-	Draining   // this process takes no more work; ask another
+	Misdirected // a host that is not served here
+	Superseded  // pinned to a release that is no longer current
+	Cycle       // a render that waits for itself; 4xx, for no other server could do it
+	Draining    // this process takes no more work; ask another
 	TooLarge
 	Refused  // full, or not on the pinned release yet; ask again later
 	Upstream // the peer we depend on failed, outcome unknown
@@ -46,6 +47,7 @@ var table = map[Kind]row{
 	Superseded:       {409, 1, false},
 	Draining:         {410, 1, true},
 	TooLarge:         {413, 1, false},
+	Misdirected:      {421, 1, false},
 	Cycle:            {422, 1, false},
 	Refused:          {503, 1, true},
 	Upstream:         {502, 1, false},

@@ -105,8 +105,7 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 // switched begins anew what belongs to the release that was current.
 func (s *Server) switched() {
 	s.demands.forget()
-	s.renders.forget()
-	s.modules.start()
+	s.beginRelease()
 }
 
 // refused notes why the host is not what is served, and logs it once: a host

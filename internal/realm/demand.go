@@ -187,7 +187,7 @@ func (s *Server) fromHost(r *http.Request, releases *releaseSet, name string) (*
 		return releases, nil
 	}
 	_, immutable, found := releases.find(name)
-	if found && immutable || !found && !isAsset(releases, r) {
+	if found && immutable || !found && !isAsset(releases, r, name) {
 		return releases, nil
 	}
 	err := s.demand(r.Context(), name)

@@ -72,9 +72,9 @@ func FuzzPath(f *testing.F) {
 		if w.Code >= 500 {
 			t.Errorf("%q gives %d %s", target, w.Code, body)
 		}
-		if page, ok := s.pageURL(r); ok {
+		if page, ok := only(s).pageURL(r, place{}); ok {
 			again := httptest.NewRequest(http.MethodGet, page, nil)
-			if same, ok := s.pageURL(again); !ok || same != page {
+			if same, ok := only(s).pageURL(again, place{}); !ok || same != page {
 				t.Errorf("%q is page %q, and that is %q", target, page, same)
 			}
 		}

@@ -32,6 +32,7 @@ const (
 // release can never be found under another.
 type pageKey struct {
 	token words.Token
+	site  *site // a realm that changed, or lost the page to another, finds it no more
 	url   string
 }
 
@@ -45,18 +46,18 @@ type page struct {
 // serveApp answers an app route with what is there: the snapshot, or the bare
 // shell while the page is rendered for the next visitor. If visitors are to
 // wait, this one does.
-func (s *Server) serveApp(w http.ResponseWriter, r *http.Request, current *release) error {
-	url, ok := s.pageURL(r)
+func (s *site) serveApp(w http.ResponseWriter, r *http.Request, at place, current *release) error {
+	url, ok := s.pageURL(r, at)
 	if !ok || s.o.Store == nil || s.o.Manager == nil {
 		return s.serveBare(w, r, current, stateBypass, spent{})
 	}
-	key := pageKey{current.token, url}
+	key := pageKey{current.token, s, url}
 	p, took := s.lookup(r.Context(), current, key)
 	if p == nil {
 		job := s.wantRender(url)
 		// What a script fetches does not wait: it may be that of a page whose render
 		// would then wait for another.
-		if s.o.OnMiss == MissWait && r.Header.Get("Sec-Fetch-Dest") != "empty" {
+		if s.realm.OnMiss == MissWait && r.Header.Get("Sec-Fetch-Dest") != "empty" {
 			p = s.await(r.Context(), current, key, job, &took)
 		}
 	}
@@ -67,7 +68,7 @@ func (s *Server) serveApp(w http.ResponseWriter, r *http.Request, current *relea
 		return s.serveBare(w, r, current, stateMiss, took)
 	}
 	state := stateHit
-	if s.age(p.snapshot) >= s.o.MaxAge {
+	if s.age(p.snapshot) >= s.realm.MaxAge {
 		state = stateStale
 		s.wantRender(url)
 	}
@@ -75,26 +76,26 @@ func (s *Server) serveApp(w http.ResponseWriter, r *http.Request, current *relea
 	return s.sendHTML(w, r, p.status, p.body)
 }
 
-func (s *Server) serveBare(w http.ResponseWriter, r *http.Request, served *release, state string, took spent) error {
+func (s *site) serveBare(w http.ResponseWriter, r *http.Request, served *release, state string, took spent) error {
 	s.told[state].tell(w, took)
 	return s.sendHTML(w, r, http.StatusOK, served.bare)
 }
 
 // pageURL is the identity of the page that is asked for; ok is false when the
 // request is for a variant that has none.
-func (s *Server) pageURL(r *http.Request) (page string, ok bool) {
+func (s *site) pageURL(r *http.Request, at place) (page string, ok bool) {
 	if strings.Contains(r.URL.Path, "//") {
 		return "", false
 	}
-	return index.Identity(s.realmURL, r.URL.EscapedPath(), r.URL.RawQuery, s.o.QueryAllow)
+	return index.Identity(s.realm.URL, at.below(r.URL.EscapedPath()), r.URL.RawQuery, s.realm.Query)
 }
 
-func (s *Server) age(snapshot words.Snapshot) time.Duration {
+func (s *site) age(snapshot words.Snapshot) time.Duration {
 	return s.o.Now().Sub(snapshot.RenderedAt)
 }
 
 // usable reports whether a snapshot may be served at all.
-func (s *Server) usable(snapshot words.Snapshot) bool {
+func (s *site) usable(snapshot words.Snapshot) bool {
 	limit := maxStale
 	if snapshot.Status != words.StatusReady || status(snapshot) != http.StatusOK {
 		limit = maxUnusual
@@ -105,7 +106,7 @@ func (s *Server) usable(snapshot words.Snapshot) bool {
 // lookup finds the page in memory, else in the store, which is asked once
 // however many wait. A page that is stale is not looked for in the store: the
 // render that is wanted then does so.
-func (s *Server) lookup(ctx context.Context, current *release, key pageKey) (*page, spent) {
+func (s *site) lookup(ctx context.Context, current *release, key pageKey) (*page, spent) {
 	if p, known := s.pages.get(key); known {
 		if s.usable(p.snapshot) {
 			return p, spent{}
@@ -120,12 +121,12 @@ func (s *Server) lookup(ctx context.Context, current *release, key pageKey) (*pa
 // load reads the page from the store and composes it, nil when it has none that
 // may be served. A store that does not answer costs a visitor at most
 // [storeWait].
-func (s *Server) load(ctx context.Context, current *release, key pageKey) *page {
+func (s *site) load(ctx context.Context, current *release, key pageKey) *page {
 	// Others wait for the same: who came first may go.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)
 	defer cancel()
 	purges := s.invalidated.purged()
-	snapshot, found, err := s.o.Store.Snapshot(ctx, s.realmURL, current.token, key.url)
+	snapshot, found, err := s.o.Store.Snapshot(ctx, s.realm.URL, current.token, key.url)
 	switch {
 	case err != nil:
 		s.o.Log.Warn("snapshot not read", "url", key.url, "error", err)
@@ -148,7 +149,7 @@ func (s *Server) load(ctx context.Context, current *release, key pageKey) *page 
 }
 
 // composePage is a snapshot as it is served; on an error without a body.
-func (s *Server) composePage(current *release, snapshot words.Snapshot) (*page, error) {
+func (s *site) composePage(current *release, snapshot words.Snapshot) (*page, error) {
 	captured := snapshot.HTML
 	snapshot.HTML = "" // in the body already
 	p := &page{snapshot: snapshot, status: status(snapshot)}
@@ -159,7 +160,7 @@ func (s *Server) composePage(current *release, snapshot words.Snapshot) (*page, 
 	if err != nil {
 		return p, err
 	}
-	said := pageHeaders(snapshot.Headers, s.o.PageHeaders)
+	said := pageHeaders(snapshot.Headers, s.realm.PageHeaders)
 	if p.status/100 != 3 {
 		delete(said, "Location")
 	}

@@ -109,9 +109,9 @@ func TestW22_OnlyResultsWithTheirDocumentsTokenAreStored(t *testing.T) {
 		get(t, s, target)
 		until(t, "rendered", func() bool { return f.count() > before })
 		until(t, "done", func() bool {
-			s.renders.mu.Lock()
-			defer s.renders.mu.Unlock()
-			return len(s.renders.busy) == 0
+			only(s).renders.mu.Lock()
+			defer only(s).renders.mu.Unlock()
+			return len(only(s).renders.busy) == 0
 		})
 		if a := get(t, s, target); a.state() != "miss" {
 			t.Errorf("%s: %s", target, a.state())

@@ -86,7 +86,7 @@ func (i *invalidated) since(m words.Module) bool {
 }
 
 // hearInvalidations follows what is invalidated until ctx ends.
-func (s *Server) hearInvalidations(ctx context.Context) {
+func (s *site) hearInvalidations(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := s.hearOnce(ctx)
 		s.invalidated.setKnown(false)
@@ -97,8 +97,8 @@ func (s *Server) hearInvalidations(ctx context.Context) {
 	}
 }
 
-func (s *Server) hearOnce(ctx context.Context) error {
-	watch, err := s.o.Store.WatchInvalidations(ctx, s.realmURL)
+func (s *site) hearOnce(ctx context.Context) error {
+	watch, err := s.o.Store.WatchInvalidations(ctx, s.realm.URL)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (s *Server) hearOnce(ctx context.Context) error {
 		default:
 			s.invalidated.hear(said, s.o.Now())
 			if said.Pages != (ledger.Selection{}) { // else it is of no page, and visitors would wait for the walk
-				s.pages.dropAll(func(key pageKey) bool { return said.Pages.Has(key.url) })
+				s.pages.dropAll(func(key pageKey) bool { return key.site == s && said.Pages.Has(key.url) })
 			}
 		}
 	}

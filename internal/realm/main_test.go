@@ -202,6 +202,9 @@ func start(t testing.TB, o Options) (s *Server, stop func()) {
 	return s, stop
 }
 
+// only is the one realm of a server that has no more.
+func only(s *Server) *site { return s.served.Load().all[0] }
+
 type answer struct {
 	code   int
 	header http.Header
@@ -221,6 +224,11 @@ func ask(t testing.TB, s *Server, method, target string, headers ...string) answ
 	for i := 0; i+1 < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
+	return answerTo(t, r)
+}
+
+func answerTo(t testing.TB, r *http.Request) answer {
+	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
 	response, err := transport.RoundTrip(r)
 	if err != nil {

@@ -23,15 +23,15 @@ type metrics struct {
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
-	vector := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	vector := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &metrics{
-		pages:      vector("rewarm_realm_pages_total", "Answers to app routes.", "snapshot"),
-		renders:    vector("rewarm_realm_renders_total", "Background renders asked for, by outcome.", "outcome"),
+		pages:      vector("rewarm_realm_pages_total", "Answers to app routes.", "realm", "snapshot"),
+		renders:    vector("rewarm_realm_renders_total", "Background renders asked for, by outcome.", "realm", "outcome"),
 		releases:   vector("rewarm_realm_releases_total", "Releases read from the host, by outcome.", "outcome"),
 		reports:    vector("rewarm_realm_reports_total", "Reports to the manager, by outcome.", "outcome"),
-		modules:    vector("rewarm_realm_modules_total", "Modules asked for, by what the cache had.", "cache"),
+		modules:    vector("rewarm_realm_modules_total", "Modules asked for, by what the cache had.", "realm", "cache"),
 		mismatched: prometheus.NewCounter(prometheus.CounterOpts{Name: "rewarm_realm_mismatched_snapshots_total", Help: "Snapshots of another release than the one served; must stay 0."}),
 	}
 	for i, c := range m.all() {
@@ -47,6 +47,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.pages, m.renders, m.releases, m.reports, m.modules, m.mismatched}
+}
+
+// forget removes what was counted of a realm.
+func (m *metrics) forget(realm string) {
+	for _, vector := range []*prometheus.CounterVec{m.pages, m.renders, m.modules} {
+		vector.DeletePartialMatch(prometheus.Labels{"realm": realm})
+	}
 }
 
 // unregister makes room for the next server of this process.

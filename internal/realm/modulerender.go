@@ -18,10 +18,14 @@ import (
 // errOfPage marks what the page itself said; anything else says nothing of it.
 var errOfPage = errors.New("the page said so")
 
+func errRealmEnds() error {
+	return fault.Refuse(time.Second, "The realm is changed or removed just now")
+}
+
 // maxDeps bounds the dependencies of one module.
 const maxDeps = 10_000
 
-func (s *Server) moduleLoop(ctx context.Context) {
+func (s *site) moduleLoop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -32,33 +36,36 @@ func (s *Server) moduleLoop(ctx context.Context) {
 	}
 }
 
-func (s *Server) fly(ctx context.Context, f *moduleFlight) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.o.RenderBudget, errors.New("render budget"))
+func (s *site) fly(serving context.Context, f *moduleFlight) {
+	ctx, cancel := context.WithTimeoutCause(serving, s.o.RenderBudget, errors.New("render budget"))
 	defer cancel()
 	if s.modules.board(f, cancel) {
 		f.got, f.err = s.renderModule(ctx, f.key)
 	} else {
 		f.err = context.Canceled
 	}
+	if f.err != nil && serving.Err() != nil {
+		f.err = errRealmEnds()
+	}
 	s.modules.land(f, s.o.Now())
 }
 
 // renderModule renders a module until nothing it is made of was invalidated
 // meanwhile, and stores it.
-func (s *Server) renderModule(ctx context.Context, key moduleKey) (words.Module, error) {
+func (s *site) renderModule(ctx context.Context, key moduleKey) (words.Module, error) {
 	kind := string(words.AffinityRealm)
 	for range moduleTries {
 		// Both before the render: what is heard or stored later is news to it.
 		generation, known := s.invalidated.now()
-		_, revision, _, unread := s.o.Store.Module(ctx, s.realmURL, key.token, key.url)
+		_, revision, _, unread := s.o.Store.Module(ctx, s.realm.URL, key.token, key.url)
 		answer, err := s.o.Manager.Module(ctx,
-			wire.VisitRequest{URL: key.url, Realm: s.realmURL, AffinityType: &kind, AffinityValue: &s.realmURL},
+			wire.VisitRequest{URL: key.url, Realm: s.realm.URL, AffinityType: &kind, AffinityValue: &s.realm.URL},
 			client.Call{Pin: key.token, Budget: s.o.RenderBudget})
 		if err = moduleError(answer, err, key.token); err != nil {
 			return words.Module{}, err
 		}
 		m := words.Module{
-			Realm: s.realmURL, Token: answer.Token, URL: key.url, RenderedAt: s.o.Now(),
+			Realm: s.realm.URL, Token: answer.Token, URL: key.url, RenderedAt: s.o.Now(),
 			Result: answer.Result.Result, Deps: absolute(key.url, answer.Result.Deps), Generation: generation,
 		}
 		if s.invalidated.since(m) {

@@ -157,7 +157,7 @@ type moduleView struct {
 
 // serveModule answers GET /_modules: from the store, else by a render within
 // the caller's budget.
-func (s *Server) serveModule(w http.ResponseWriter, r *http.Request) error {
+func (s *site) serveModule(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store") // an error; a result says otherwise
 	address, err := s.moduleURL(r)
 	if err != nil {
@@ -186,7 +186,7 @@ func (s *Server) serveModule(w http.ResponseWriter, r *http.Request) error {
 }
 
 // moduleURL is the module that a request names: a URL of this realm.
-func (s *Server) moduleURL(r *http.Request) (string, error) {
+func (s *site) moduleURL(r *http.Request) (string, error) {
 	raw := r.URL.Query().Get("url")
 	u, err := url.Parse(raw)
 	switch {
@@ -197,41 +197,43 @@ func (s *Server) moduleURL(r *http.Request) (string, error) {
 	}
 	u.Fragment, u.RawFragment = "", ""
 	address := u.String()
-	if !strings.HasPrefix(address, s.realmURL+"/") {
-		return "", fault.New(fault.Forbidden, "url is not in this realm, which is %s", s.realmURL)
+	if !strings.HasPrefix(address, s.realm.URL+"/") {
+		return "", fault.New(fault.Forbidden, "url is not in this realm, which is %s", s.realm.URL)
 	}
 	return address, nil
 }
 
 // module is the stored module, if nothing it is made of was invalidated since,
 // else one that is rendered, once however many ask.
-func (s *Server) module(ctx context.Context, key moduleKey) (words.Module, error) {
+func (s *site) module(ctx context.Context, key moduleKey) (words.Module, error) {
 	if m, ok := s.storedModule(ctx, key); ok {
-		s.metrics.modules.WithLabelValues("hit").Inc()
+		s.metrics.modules.WithLabelValues(s.realm.URL, "hit").Inc()
 		return m, nil
 	}
 	f, err := s.modules.join(key, s.o.Now())
 	if err != nil {
-		s.metrics.modules.WithLabelValues("refused").Inc()
+		s.metrics.modules.WithLabelValues(s.realm.URL, "refused").Inc()
 		return words.Module{}, err
 	}
 	defer s.modules.leave(f)
-	s.metrics.modules.WithLabelValues("miss").Inc()
+	s.metrics.modules.WithLabelValues(s.realm.URL, "miss").Inc()
 	select {
 	case <-f.done:
 		return f.got, f.err
+	case <-s.ended:
+		return words.Module{}, errRealmEnds()
 	case <-ctx.Done():
 		return words.Module{}, ctx.Err()
 	}
 }
 
-func (s *Server) storedModule(ctx context.Context, key moduleKey) (words.Module, bool) {
+func (s *site) storedModule(ctx context.Context, key moduleKey) (words.Module, bool) {
 	if _, known := s.invalidated.now(); !known {
 		return words.Module{}, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
-	m, _, found, err := s.o.Store.Module(ctx, s.realmURL, key.token, key.url)
+	m, _, found, err := s.o.Store.Module(ctx, s.realm.URL, key.token, key.url)
 	if err != nil {
 		s.o.Log.Warn("module not read", "url", key.url, "error", err)
 	}
@@ -240,7 +242,7 @@ func (s *Server) storedModule(ctx context.Context, key moduleKey) (words.Module,
 
 // invalidateModule answers DELETE /_modules: the module, and what was made of
 // it, is no longer true, on any realm server.
-func (s *Server) invalidateModule(w http.ResponseWriter, r *http.Request) error {
+func (s *site) invalidateModule(w http.ResponseWriter, r *http.Request) error {
 	address, err := s.moduleURL(r)
 	if err != nil {
 		return err
@@ -248,7 +250,7 @@ func (s *Server) invalidateModule(w http.ResponseWriter, r *http.Request) error 
 	if s.o.Store == nil {
 		return fault.Refuse(time.Minute, "This realm server has no store")
 	}
-	said, err := s.o.Store.InvalidateModule(r.Context(), s.realmURL, s.Token(), address)
+	said, err := s.o.Store.InvalidateModule(r.Context(), s.realm.URL, s.Token(), address)
 	// Also after an error: what was said was heard elsewhere, so it is true here.
 	urls := make([]string, 0, len(said))
 	for _, invalidation := range said {

@@ -38,7 +38,7 @@ func startModules(t *testing.T) *moduleRig {
 	o.Manager, o.Store, o.Now, o.PresenceInterval = r.fleet, r.store, r.clock.now, time.Hour
 	r.fleet.module = r.gives(`{"n":1}`)
 	r.Server, _ = start(t, o)
-	until(t, "invalidations are heard", func() bool { _, known := r.invalidated.now(); return known })
+	until(t, "invalidations are heard", func() bool { _, known := only(r.Server).invalidated.now(); return known })
 	return r
 }
 
@@ -112,9 +112,9 @@ func TestAModuleIsRenderedOnceHoweverManyAsk(t *testing.T) {
 		asking.Go(func() { answers[i] = r.module("/m") })
 	}
 	until(t, "all wait", func() bool {
-		r.modules.mu.Lock()
-		defer r.modules.mu.Unlock()
-		f := r.modules.flights[moduleKey{r.Token(), r.URL() + "/m"}]
+		only(r.Server).modules.mu.Lock()
+		defer only(r.Server).modules.mu.Unlock()
+		f := only(r.Server).modules.flights[moduleKey{r.Token(), r.URL() + "/m"}]
 		return f != nil && f.waiting == len(answers)
 	})
 	close(release)
@@ -166,13 +166,13 @@ func TestF08_WhatTheFleetBrokeIsNotKeptAtAll(t *testing.T) {
 		"another":    {moduleError(client.ModuleAnswer{Token: "u", Result: wire.ModuleResult{Status: words.StatusReady, Result: []byte("1")}}, nil, "t"), 503},
 	} {
 		f := &moduleFlight{key: moduleKey{"t", name}, done: make(chan struct{}), err: test.err}
-		r.modules.land(f, r.clock.now())
+		only(r.Server).modules.land(f, r.clock.now())
 		if got := fault.From(test.err).Status(); got != test.status {
 			t.Errorf("%s: %d, want %d", name, got, test.status)
 		}
 	}
-	if len(r.modules.failed) > 0 {
-		t.Errorf("kept: %v", r.modules.failed)
+	if len(only(r.Server).modules.failed) > 0 {
+		t.Errorf("kept: %v", only(r.Server).modules.failed)
 	}
 }
 
@@ -238,9 +238,9 @@ func TestAnInvalidationReachesWhatWasMadeOfIt(t *testing.T) {
 	}
 	for _, server := range []*Server{r.Server, second} {
 		until(t, "it is heard", func() bool {
-			server.invalidated.mu.Lock()
-			defer server.invalidated.mu.Unlock()
-			return server.invalidated.modules[r.URL()+"/other"].generation > 0
+			only(server).invalidated.mu.Lock()
+			defer only(server).invalidated.mu.Unlock()
+			return only(server).invalidated.modules[r.URL()+"/other"].generation > 0
 		})
 	}
 }

@@ -95,13 +95,13 @@ func (q *renderQueue) done(j *job, o rendered, now time.Time) {
 
 // wantRender asks for a page to be rendered for the next visitor. It returns
 // the job to wait for, if there is one.
-func (s *Server) wantRender(url string) *job {
+func (s *site) wantRender(url string) *job {
 	j, why := s.renders.add(url, s.o.Now())
 	if why == queueFull {
 		s.leave(url, s.Token())
 	}
 	if why != "" {
-		s.metrics.renders.WithLabelValues(why).Inc()
+		s.metrics.renders.WithLabelValues(s.realm.URL, why).Inc()
 	}
 	return j
 }
@@ -109,7 +109,7 @@ func (s *Server) wantRender(url string) *job {
 // await waits for the job of a page, at most as long as visitors are to, and
 // returns the page, nil when there is none in time. What the job renders is not
 // lost: the next visitor gets it.
-func (s *Server) await(ctx context.Context, current *release, key pageKey, j *job, took *spent) (p *page) {
+func (s *site) await(ctx context.Context, current *release, key pageKey, j *job, took *spent) (p *page) {
 	if j == nil {
 		return nil
 	}
@@ -121,10 +121,12 @@ func (s *Server) await(ctx context.Context, current *release, key pageKey, j *jo
 	defer func() { <-s.waiting }()
 	began := time.Now()
 	defer func() { took.render = time.Since(began) }()
-	ctx, cancel := context.WithTimeoutCause(ctx, s.o.WaitAtMost, errWaited)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.realm.WaitAtMost, errWaited)
 	defer cancel()
 	select {
 	case <-j.done:
+	case <-s.ended:
+		return nil
 	case <-ctx.Done():
 		return nil
 	}
@@ -147,15 +149,15 @@ const queueFull = "queue_full"
 
 // leave leaves a page to the workers, if there is room: it is a hint, and the
 // next visitor asks again.
-func (s *Server) leave(url string, token words.Token) {
+func (s *site) leave(url string, token words.Token) {
 	select {
-	case s.renders.left <- index.Job{Class: index.Miss, Realm: s.realmURL, URL: url, Token: token, QueuedAt: s.o.Now()}:
+	case s.renders.left <- index.Job{Class: index.Miss, Realm: s.realm.URL, URL: url, Token: token, QueuedAt: s.o.Now()}:
 	default:
 	}
 }
 
 // leaveLoop queues what is left to the workers, until ctx ends.
-func (s *Server) leaveLoop(ctx context.Context) {
+func (s *site) leaveLoop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -6,6 +6,7 @@
 package realm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,10 +78,13 @@ type Options struct {
 	Addr string
 	// Host is the directory of built files, HostURL the URL of one, HostFS an
 	// embedded one: the first that is set is served.
-	Host     string
-	HostURL  string
-	HostFS   fs.FS
-	RealmURL string // base URL that visitors and prerender servers use (http://<addr>)
+	Host    string
+	HostURL string
+	HostFS  fs.FS
+	// Realms are the sites that the host is served as; without any RealmURL is
+	// the one, the base URL that visitors and prerender servers use (http://<addr>).
+	Realms   *Table
+	RealmURL string
 	Name     string // stable name in reports (host name and port)
 	DataDir  string
 	Store    Store   // nil: bare shells only
@@ -185,10 +190,13 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 type Server struct {
 	o        Options
 	listener net.Listener
-	realmURL string
-	depot    *depot
-	source   source
-	origin   *origin // of a host URL; nil for a directory
+	// served are the realms, set by who holds settingRealms.
+	served        atomic.Pointer[sites]
+	settingRealms sync.Mutex
+	sitesChanged  chan struct{} // holds one element after served has changed
+	depot         *depot
+	source        source
+	origin        *origin // of a host URL; nil for a directory
 	// releases is what is served, switched as a whole by who holds switching.
 	releases  atomic.Pointer[releaseSet]
 	switching sync.Mutex
@@ -204,15 +212,10 @@ type Server struct {
 	encodings  *cache[encodedKey, *body]
 	encoder    *coding.Encoder
 	encoding   chan struct{} // holds an element for each body being encoded
-	renders    *renderQueue
-	// invalidated is what pages and modules are held against.
-	invalidated *invalidated
-	modules     *modules
-	waiting     chan struct{} // holds an element for each visitor who waits for a render
-	metrics     *metrics
-	told        map[string]*telling // by state
-	handler     http.Handler
-	hostNote    atomic.Pointer[string] // why the host is not what is served; nil when it is
+	waiting    chan struct{} // holds an element for each visitor who waits for a render
+	metrics    *metrics
+	handler    http.Handler
+	hostNote   atomic.Pointer[string] // why the host is not what is served; nil when it is
 }
 
 // New binds the listener, and accepts the host's release or, when the host is
@@ -225,18 +228,16 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{
-		o:           o,
-		accepting:   make(chan struct{}, 1),
-		demands:     newDemands(),
-		borrowed:    newBorrowed(),
-		reports:     make(chan hookReport, 1),
-		pages:       newCache[pageKey, *page](maxPageBytes),
-		encodings:   newCache[encodedKey, *body](maxEncodedBytes),
-		renders:     newRenderQueue(),
-		modules:     newModules(),
-		invalidated: newInvalidated(),
-		encoding:    make(chan struct{}, runtime.GOMAXPROCS(0)),
-		waiting:     make(chan struct{}, maxWaiting),
+		o:            o,
+		accepting:    make(chan struct{}, 1),
+		demands:      newDemands(),
+		borrowed:     newBorrowed(),
+		reports:      make(chan hookReport, 1),
+		sitesChanged: make(chan struct{}, 1),
+		pages:        newCache[pageKey, *page](maxPageBytes),
+		encodings:    newCache[encodedKey, *body](maxEncodedBytes),
+		encoding:     make(chan struct{}, runtime.GOMAXPROCS(0)),
+		waiting:      make(chan struct{}, maxWaiting),
 	}
 	if s.encoder, err = coding.NewEncoder(); err != nil {
 		return nil, fmt.Errorf("realm server: %w", err)
@@ -244,7 +245,6 @@ func New(o Options) (_ *Server, err error) {
 	if s.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("realm server: metrics: %w", err)
 	}
-	s.told = newTellings(s.metrics.pages)
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -281,18 +281,13 @@ func (s *Server) Close() {
 	}
 }
 
-// identify settles the realm's URL and the reporter's name.
+// identify settles the realms and the reporter's name.
 func (s *Server) identify() error {
 	addr := s.Addr()
-	given := s.o.RealmURL
-	if given == "" {
-		given = "http://" + addr
+	s.o.RealmURL = cmp.Or(s.o.RealmURL, "http://"+addr)
+	if err := s.SetRealms(s.o.Realms); err != nil {
+		return err
 	}
-	realm, ok := wire.NormalizeURL(given)
-	if !ok {
-		return fault.New(fault.Usage, "realm server: --realm-url %q is no http or https URL", given)
-	}
-	s.realmURL = realm
 	if s.o.Name == "" {
 		name, err := os.Hostname()
 		if err != nil {
@@ -307,16 +302,16 @@ func (s *Server) identify() error {
 // openSource settles where releases come from.
 func (s *Server) openSource() (err error) {
 	if s.o.HostURL == "" || s.o.Host != "" {
-		s.source = &directory{dir: s.o.Host, embedded: s.o.HostFS, realmURL: s.realmURL, depot: s.depot}
+		s.source = &directory{dir: s.o.Host, embedded: s.o.HostFS, realmURL: s.URL(), depot: s.depot}
 		return nil
 	}
 	if s.origin, err = newOrigin(s.o.HostURL); err != nil {
 		return err
 	}
-	if host := s.origin.base.Host; "http://"+host == s.realmURL || "https://"+host == s.realmURL || host == s.Addr() {
+	if host := s.origin.base.Host; slices.Contains(s.URLs(), "http://"+host) || slices.Contains(s.URLs(), "https://"+host) || host == s.Addr() {
 		return fault.New(fault.Usage, "realm server: --host %s is this realm server; give the URL of the built files", s.o.HostURL)
 	}
-	s.source = &hostURL{origin: s.origin, depot: s.depot, realmURL: s.realmURL, settle: s.o.HostSettle, proxied: s.proxied}
+	s.source = &hostURL{origin: s.origin, depot: s.depot, realmURL: s.URL(), settle: s.o.HostSettle, proxied: s.proxied}
 	return nil
 }
 
@@ -350,9 +345,6 @@ func (s *Server) boot() error {
 // Addr is the address that the listener has.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// URL is the realm's base URL, without a trailing slash.
-func (s *Server) URL() string { return s.realmURL }
-
 // Token is that of the shell served now.
 func (s *Server) Token() words.Token { return s.releases.Load().current().token }
 
@@ -366,21 +358,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if s.o.Manager != nil {
 		owned.Go(func() { s.report(inner) })
-		if s.o.Store != nil {
-			for range renderWorkers {
-				owned.Go(func() { s.renderLoop(inner) })
-			}
-			for range moduleWorkers {
-				owned.Go(func() { s.moduleLoop(inner) })
-			}
-			owned.Go(func() { s.leaveLoop(inner) })
-		}
 	}
-	if s.o.Store != nil {
-		owned.Go(func() { s.hearInvalidations(inner) })
-		if s.gated() {
-			owned.Go(func() { s.hearPromotions(inner) })
-		}
+	if s.o.Store != nil && s.gated() {
+		owned.Go(func() { s.hearPromotions(inner) })
 	}
 	if s.o.Peers != nil {
 		owned.Go(func() {
@@ -389,6 +369,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
+	owned.Go(func() { s.keepSites(inner) })
 	err := web.Serve(ctx, s.listener, s.handler, s.o.DrainGrace)
 	cancel()
 	owned.Wait()

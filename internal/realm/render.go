@@ -45,14 +45,14 @@ type rendered struct {
 	elsewhere bool          // another realm server renders it
 }
 
-func (s *Server) renderLoop(ctx context.Context) {
+func (s *site) renderLoop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case j := <-s.renders.jobs:
 			o := s.render(ctx, j.url)
-			s.metrics.renders.WithLabelValues(o.outcome).Inc()
+			s.metrics.renders.WithLabelValues(s.realm.URL, o.outcome).Inc()
 			s.renders.done(j, o, s.o.Now())
 		}
 	}
@@ -60,11 +60,11 @@ func (s *Server) renderLoop(ctx context.Context) {
 
 // render renders one page for the whole fleet. What it asks with is the URL and
 // nothing of a visitor: the page is everyone's.
-func (s *Server) render(ctx context.Context, url string) rendered {
+func (s *site) render(ctx context.Context, url string) rendered {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.RenderBudget, errors.New("render budget"))
 	defer cancel()
 	pin := s.releases.Load().current().token
-	claim := claimKey(s.realmURL, pin, url)
+	claim := claimKey(s.realm.URL, pin, url)
 	won, err := s.o.Store.Claim(ctx, claim, s.o.RenderBudget+claimMargin)
 	if err != nil {
 		s.o.Log.Warn("render not claimed", "url", url, "error", err)
@@ -75,11 +75,11 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 	}
 	if s.stored(ctx, pin, url) {
 		s.unclaim(ctx, claim)
-		s.pages.drop(pageKey{pin, url}) // it may be an older one
+		s.pages.drop(pageKey{pin, s, url}) // it may be an older one
 		return rendered{outcome: "already_there"}
 	}
 	// Asked, not heard: what this server hears may be late.
-	purges, err := s.o.Store.Purges(ctx, s.realmURL)
+	purges, err := s.o.Store.Purges(ctx, s.realm.URL)
 	if err != nil {
 		s.unclaim(ctx, claim)
 		s.o.Log.Warn("page not rendered: purges not read", "url", url, "error", err)
@@ -87,7 +87,7 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 	}
 	kind := string(words.AffinityRealm)
 	answer, err := s.o.Manager.Visit(ctx,
-		wire.VisitRequest{URL: url, Realm: s.realmURL, AffinityType: &kind, AffinityValue: &s.realmURL},
+		wire.VisitRequest{URL: url, Realm: s.realm.URL, AffinityType: &kind, AffinityValue: &s.realm.URL},
 		client.Call{Pin: pin, Budget: s.o.RenderBudget, Priority: visitorPriority})
 	if err != nil {
 		// Says nothing of the page: a worker tries it again, for no visitor may come.
@@ -104,10 +104,10 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 	if wire.Private(answer.Result.Headers) {
 		// Left claimed too, and held for as long as a page would be fresh.
 		s.o.Log.Info("render not stored: the page says that it is not for everyone", "url", url, "token", answer.Token)
-		return rendered{outcome: "private", hold: s.o.MaxAge}
+		return rendered{outcome: "private", hold: s.realm.MaxAge}
 	}
 	snapshot := words.Snapshot{
-		Realm: s.realmURL, Token: answer.Token, URL: url, RenderedAt: s.o.Now(),
+		Realm: s.realm.URL, Token: answer.Token, URL: url, RenderedAt: s.o.Now(),
 		Status: answer.Result.Status, HTTPStatus: answer.Result.HTTPStatus,
 		Headers: answer.Result.Headers, HTML: answer.Result.HTML,
 	}
@@ -120,16 +120,16 @@ func (s *Server) render(ctx context.Context, url string) rendered {
 		return rendered{outcome: "not_stored", hold: s.o.RenderBudget}
 	}
 	s.unclaim(ctx, claim)
-	s.pages.drop(pageKey{answer.Token, url})
+	s.pages.drop(pageKey{answer.Token, s, url})
 	s.o.Log.Info("render stored", "url", url, "token", answer.Token, "status", snapshot.Status, "httpStatus", snapshot.HTTPStatus, "bytes", len(snapshot.HTML))
 	return rendered{outcome: "stored"}
 }
 
 // stored reports whether another realm server has rendered the page while it
 // was queued here: a claim keeps out only who asks at the same time.
-func (s *Server) stored(ctx context.Context, token words.Token, url string) bool {
-	snapshot, found, err := s.o.Store.Snapshot(ctx, s.realmURL, token, url)
-	return err == nil && found && s.usable(snapshot) && s.age(snapshot) < s.o.MaxAge
+func (s *site) stored(ctx context.Context, token words.Token, url string) bool {
+	snapshot, found, err := s.o.Store.Snapshot(ctx, s.realm.URL, token, url)
+	return err == nil && found && s.usable(snapshot) && s.age(snapshot) < s.realm.MaxAge
 }
 
 // storable is the protocol's table: ready, and for a while what the page
@@ -145,7 +145,7 @@ func storable(a client.VisitAnswer) bool {
 
 // unclaim must happen even when the render's budget is spent; a claim that
 // stays ends by itself.
-func (s *Server) unclaim(ctx context.Context, key string) {
+func (s *site) unclaim(ctx context.Context, key string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeWait)
 	defer cancel()
 	if err := s.o.Store.Unclaim(ctx, key); err != nil {

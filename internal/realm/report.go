@@ -78,7 +78,7 @@ func (s *Server) reportOnce(ctx context.Context, source words.Source, deployment
 	current, held := releases.current(), releases.held()
 	report := wire.Report{
 		Hash: current.token, Source: source, Reporter: s.o.Name, Since: current.since,
-		Realms: []string{s.realmURL}, DeploymentID: deploymentID,
+		Realms: s.URLs(), DeploymentID: deploymentID,
 	}
 	if s.gated() {
 		report.Promotion = wire.PromotionGated

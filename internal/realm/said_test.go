@@ -62,7 +62,11 @@ func TestPagesThatAreNotForEveryoneAreNotKept(t *testing.T) {
 		if a := get(t, s, "/account"); a.state() != "miss" || a.body != shellOf("aaaaaaa1") {
 			t.Errorf("%+v", a)
 		}
-		until(t, "the render is over", func() bool { s.renders.mu.Lock(); defer s.renders.mu.Unlock(); return len(s.renders.busy) == 0 })
+		until(t, "the render is over", func() bool {
+			only(s).renders.mu.Lock()
+			defer only(s).renders.mu.Unlock()
+			return len(only(s).renders.busy) == 0
+		})
 	}
 	if _, found, err := o.Store.Snapshot(t.Context(), s.URL(), s.Token(), s.URL()+"/account"); found || err != nil || f.count() != 1 {
 		t.Errorf("stored: %v, %v, after %d renders", found, err, f.count())

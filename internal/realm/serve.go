@@ -41,70 +41,130 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 			return fault.New(fault.NotFound, "Not found")
 		}
 	}
-	if rule, ok := s.proxyRule(p); ok {
+	rule, proxied := s.proxyRule(p)
+	if !proxied && ofServer(p) {
+		return s.serveOwn(w, r, p)
+	}
+	at, err := s.locate(r)
+	switch {
+	case err != nil:
+		w.Header().Set("Cache-Control", "no-store")
+		return err
+	case proxied:
 		s.proxy(w, r, rule)
 		return nil
+	case at.site != nil && ofRealm(at.below(p)):
+		return at.site.serveOwn(w, r, at.below(p))
+	case !reads(r):
+		return refuseMethod(w)
 	}
-	if p == "/_post-deployment" {
+	return s.servePath(w, r, at)
+}
+
+// ofServer are the paths that are the same whatever host is asked for: load
+// balancers, pipelines and whoever scrapes know the server by its address.
+func ofServer(path string) bool {
+	switch path {
+	case "/_post-deployment", "/_host-shell-hash", "/livez", "/readyz", "/metrics":
+		return true
+	}
+	return false
+}
+
+func (s *Server) serveOwn(w http.ResponseWriter, r *http.Request, path string) error {
+	if path == "/_post-deployment" {
 		return s.o.Guard.Protect(s.postDeployment)(w, r)
 	}
-	if p == "/_modules" && r.Method == http.MethodDelete {
-		return s.o.Guard.Protect(s.invalidateModule)(w, r)
+	if !reads(r) {
+		return refuseMethod(w)
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return fault.New(fault.MethodNotAllowed, "Method not allowed")
-	}
-	switch p {
-	case "/_standby":
-		return s.serveStandby(w, r)
+	switch path {
 	case "/_host-shell-hash":
 		w.Header().Set("Cache-Control", "no-store")
 		return writeBody(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte(s.Token()))
-	case "/_modules":
-		return s.serveModule(w, r)
-	case "/livez":
-		return writeBody(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
 	case "/readyz":
 		return s.serveReady(w, r)
 	case "/metrics":
 		return s.serveMetrics(w, r)
 	}
-	return s.servePath(w, r)
+	return writeBody(w, r, http.StatusOK, "text/plain; charset=utf-8", []byte("ok\n"))
 }
 
-func (s *Server) servePath(w http.ResponseWriter, r *http.Request) error {
+// ofRealm are the paths below a realm that are no page's. Those of the server
+// are among them, but for health and metrics: who asks the realm's URL for its
+// token, or calls the hook there, need not know the server's.
+func ofRealm(path string) bool {
+	switch path {
+	case "/_standby", "/_modules", "/_post-deployment", "/_host-shell-hash":
+		return true
+	}
+	return false
+}
+
+func (s *site) serveOwn(w http.ResponseWriter, r *http.Request, path string) error {
+	switch {
+	case path == "/_modules" && r.Method == http.MethodDelete:
+		return s.o.Guard.Protect(s.invalidateModule)(w, r)
+	case path == "/_post-deployment" || path == "/_host-shell-hash":
+		return s.Server.serveOwn(w, r, path)
+	case !reads(r):
+		return refuseMethod(w)
+	case path == "/_standby":
+		return s.serveStandby(w, r)
+	}
+	return s.serveModule(w, r)
+}
+
+func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+func refuseMethod(w http.ResponseWriter) error {
+	w.Header().Set("Allow", "GET, HEAD")
+	return fault.New(fault.MethodNotAllowed, "Method not allowed")
+}
+
+// servePath answers with a file or a page. The host's files are at the root of
+// every realm's host, and below a realm's prefix too.
+func (s *Server) servePath(w http.ResponseWriter, r *http.Request, at place) error {
 	releases := s.releases.Load()
-	name := strings.TrimPrefix(r.URL.Path, "/")
-	if name == indexName {
-		return s.serveBare(w, r, releases.current(), stateBypass, spent{})
+	name := strings.TrimPrefix(at.below(r.URL.Path), "/")
+	if at.prefix != "" {
+		whole := strings.TrimPrefix(r.URL.Path, "/")
+		if f, immutable, ok := releases.find(whole); ok {
+			return s.serveFile(w, r, whole, f, immutable)
+		}
+	}
+	if name == indexName && at.site != nil {
+		return at.site.serveBare(w, r, releases.current(), stateBypass, spent{})
 	}
 	releases, err := s.fromHost(r, releases, name)
 	if err != nil {
 		w.Header().Set("Cache-Control", "no-store")
 		return err
 	}
-	if f, immutable, ok := releases.find(name); ok {
+	if f, immutable, ok := releases.find(name); ok && name != indexName {
 		return s.serveFile(w, r, name, f, immutable)
 	}
-	if isAsset(releases, r) {
+	asset := isAsset(releases, r, name)
+	if asset {
 		if f, ok := s.borrow(r.Context(), name); ok {
 			return s.serveFile(w, r, name, f, hashed(name))
 		}
+	}
+	if asset || at.site == nil {
 		w.Header().Set("Cache-Control", "no-store") // it may be there after the next deploy
 		return fault.New(fault.NotFound, "Not found")
 	}
-	return s.serveApp(w, r, releases.current())
+	return at.site.serveApp(w, r, at, releases.current())
 }
 
 // isAsset reports whether an absent path can only have meant a file: answering
 // it with the shell would give a script's loader a page.
-func isAsset(releases *releaseSet, r *http.Request) bool {
-	first, rest, below := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+func isAsset(releases *releaseSet, r *http.Request, name string) bool {
+	first, rest, below := strings.Cut(name, "/")
 	if below && (releases.isDir(first) || rest != "" && first == ".well-known") {
 		return true
 	}
-	if knownExtension(path.Ext(r.URL.Path)) {
+	if knownExtension(path.Ext(name)) {
 		return true
 	}
 	switch r.Header.Get("Sec-Fetch-Dest") {

@@ -28,10 +28,10 @@ type telling struct {
 	instant []string // Server-Timing of an answer that waited for nothing
 }
 
-func newTellings(pages *prometheus.CounterVec) map[string]*telling {
+func newTellings(pages *prometheus.CounterVec, realm string) map[string]*telling {
 	all := map[string]*telling{}
 	for _, state := range []string{stateHit, stateMiss, stateStale, stateBypass} {
-		all[state] = &telling{pages.WithLabelValues(state), []string{state}, []string{"cache"}}
+		all[state] = &telling{pages.WithLabelValues(realm, state), []string{state}, []string{"cache"}}
 	}
 	return all
 }
