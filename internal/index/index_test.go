@@ -174,6 +174,8 @@ func TestPagesHaveOneNameHoweverTheyAreSpelled(t *testing.T) {
 		{"http://r", "http://r//a", ""},
 		{"http://r", "http://r/" + strings.Repeat("a", MaxURL), ""},
 		{"http://r/app", "http://r/app/x", "http://r/app/x"},
+		{"http://r/app", "http://r/app", "http://r/app/"},
+		{"http://r/app", "http://r/app?b=1", "http://r/app/?b=1"},
 		{"http://r/app", "http://r/apple", ""},
 		{"http://r/app", "http://r/", ""},
 		{"http://r", "/a", ""},
@@ -197,6 +199,32 @@ func TestLinksToFilesAndToTheServersOwnRoutesAreNotFollowed(t *testing.T) {
 		if _, ok := Linked("http://r", link, nil); ok != want {
 			t.Errorf("%s: %t", link, ok)
 		}
+	}
+}
+
+func TestOwnRoutesOfARealmAreBelowIt(t *testing.T) {
+	for link, want := range map[string]bool{
+		"http://r/app/a": true, "http://r/app": true, "http://r/app/_standby": false, "http://r/app/a/_b": true,
+		"http://r/_standby": false, "http://r/a": false,
+	} {
+		if _, ok := Linked("http://r/app", link, nil); ok != want {
+			t.Errorf("%s: %t", link, ok)
+		}
+	}
+}
+
+func TestPagesBelongToTheInnermostRealm(t *testing.T) {
+	all := []string{"http://r", "http://r/a", "http://r/a/b", "http://other/a/b/c"}
+	for page, want := range map[string]string{
+		"http://r/": "http://r", "http://r/a/x": "http://r/a", "http://r/a": "http://r/a", "http://r/ab": "http://r",
+		"http://r/a/b/c": "http://r/a/b", "http://r/a/bc": "http://r/a", "http://r/a?x=1": "http://r/a",
+	} {
+		if got := Owner("http://r", page, all); got != want {
+			t.Errorf("%s is of %s, want %s", page, got, want)
+		}
+	}
+	if got := Owner("http://r/a", "http://r/a/x", nil); got != "http://r/a" {
+		t.Errorf("while no realm is known: %s", got)
 	}
 }
 

@@ -28,6 +28,9 @@ func PageURL(realm string, u *url.URL, allow []string) (page string, ok bool) {
 	}
 	prefix := strings.TrimSuffix(base.EscapedPath(), "/")
 	below, inside := strings.CutPrefix(p, prefix)
+	if below == "" {
+		below = "/" // of a realm below a path: the realm server has one page for both
+	}
 	if !inside || !strings.HasPrefix(below, "/") || untidy(u.Path) {
 		return "", false
 	}
@@ -85,7 +88,7 @@ func Linked(realm, link string, allow []string) (page string, ok bool) {
 		return "", false
 	}
 	u, err := url.Parse(link)
-	if err != nil || strings.HasPrefix(u.Path, "/_") {
+	if err != nil {
 		return "", false
 	}
 	switch ext := strings.ToLower(path.Ext(u.Path)); {
@@ -95,7 +98,19 @@ func Linked(realm, link string, allow []string) (page string, ok bool) {
 		// asks for it, or when a sitemap lists it.
 		return "", false
 	}
-	return PageURL(realm, u, allow)
+	page, ok = PageURL(realm, u, allow)
+	return page, ok && !strings.HasPrefix(page, strings.TrimSuffix(realm, "/")+"/_")
+}
+
+// Owner is the realm that serves a page of a realm: the innermost of all that
+// contains it.
+func Owner(realm, page string, all []string) string {
+	for _, other := range all {
+		if below, ok := strings.CutPrefix(page, other); ok && len(other) > len(realm) && (below == "" || below[0] == '/' || below[0] == '?') {
+			realm = other
+		}
+	}
+	return realm
 }
 
 // maxLinks bounds the links taken from one page.

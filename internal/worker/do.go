@@ -76,6 +76,9 @@ func (w *Worker) end(ctx context.Context, job *ledger.QueuedJob) {
 
 // page renders a page and stores it, if that is needed.
 func (w *Worker) page(ctx context.Context, job index.Job) result {
+	if owner := w.owner(job.Realm, job.URL); owner != job.Realm {
+		return result{outcome: index.Skipped, reason: "it is a page of " + owner}
+	}
 	site, err := w.sites.of(ctx, job.Realm, w.o.Now())
 	if err != nil {
 		return held(oneLine("robots rules not known: %v", err))
@@ -88,7 +91,7 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	if err != nil {
 		return refused(oneLine("%v", err))
 	}
-	if stored.Status == words.StatusReady && !job.Needed(w.o.Now(), stored.RenderedAt, w.o.MaxAge) {
+	if stored.Status == words.StatusReady && !job.Needed(w.o.Now(), stored.RenderedAt, w.o.site(job.Realm).MaxAge) {
 		return w.leads(ctx, job, site, stored.HTTPStatus, index.Links(job.URL, stored.HTML), result{fresh: true})
 	}
 	wait, mine := site.pace.turn(w.o.Now())

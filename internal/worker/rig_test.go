@@ -24,6 +24,7 @@ type rig struct {
 	t              testing.TB
 	store          *ledger.Ledger
 	manager, realm *httptest.Server
+	inner          []string // realms below the realm
 
 	mu      sync.Mutex
 	release wire.RolloutRelease
@@ -81,7 +82,7 @@ func (r *rig) serveManager(w http.ResponseWriter, request *http.Request) {
 		answer(w, 200, wire.Rollout{Release: r.release, Phase: r.phase, CanaryPassed: r.phase != wire.RolloutCanary})
 	case "/host-shell":
 		answer(w, 200, wire.Releases{Reporters: []wire.ReporterView{
-			{Token: r.release.Token, Realms: []string{r.realm.URL}}, {Token: "behind", Realms: []string{"http://behind"}},
+			{Token: r.release.Token, Realms: append([]string{r.realm.URL}, r.inner...)}, {Token: "behind", Realms: []string{"http://behind"}},
 		}})
 	case "/prerender-visit":
 		var doc wire.Document[wire.VisitRequest]
@@ -158,7 +159,13 @@ func (r *rig) start(change func(*Options)) (stop func()) {
 // stored are the paths that a release has snapshots of.
 func (r *rig) stored(token words.Token) (paths []string) {
 	r.t.Helper()
-	all, err := r.store.Snapshots(r.t.Context(), r.realm.URL, token)
+	return r.storedIn(r.realm.URL, token)
+}
+
+// storedIn is stored, of a realm below the rig's.
+func (r *rig) storedIn(realm string, token words.Token) (paths []string) {
+	r.t.Helper()
+	all, err := r.store.Snapshots(r.t.Context(), realm, token)
 	if err != nil {
 		r.t.Fatal(err)
 	}

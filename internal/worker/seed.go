@@ -82,8 +82,9 @@ func (l *sitemapList) add(addresses ...string) {
 
 // routes are the pages of a realm that are indexed whatever its sitemaps say.
 func (w *Worker) routes(realm string) []string {
-	pages := make([]string, 0, len(w.o.Routes)+1)
-	for _, route := range append([]string{"/"}, w.o.Routes...) {
+	routes := w.o.site(realm).Routes
+	pages := make([]string, 0, len(routes)+1)
+	for _, route := range append([]string{"/"}, routes...) {
 		pages = append(pages, strings.TrimSuffix(realm, "/")+route)
 	}
 	return pages
@@ -99,13 +100,14 @@ func sameOrigin(address, realm string) bool {
 // queue queues pages as listed ones of a job's run.
 func (w *Worker) queue(ctx context.Context, job index.Job, site *site, listed []string) (int, error) {
 	jobs := make([]index.Job, 0, len(listed))
+	allow := w.o.site(job.Realm).QueryAllow
 	for _, address := range listed {
 		u, err := url.Parse(address)
 		if err != nil {
 			continue
 		}
-		page, ok := index.PageURL(job.Realm, u, w.o.QueryAllow)
-		if ok && site.robots.Allow(page) {
+		page, ok := index.PageURL(job.Realm, u, allow)
+		if ok && w.owner(job.Realm, page) == job.Realm && site.robots.Allow(page) {
 			jobs = append(jobs, w.jobFor(job, page, 0))
 		}
 	}
@@ -118,9 +120,10 @@ func (w *Worker) follow(ctx context.Context, job index.Job, site *site, links []
 		return nil
 	}
 	var jobs []index.Job
+	allow := w.o.site(job.Realm).QueryAllow
 	for _, link := range links {
-		page, ok := index.Linked(job.Realm, link, w.o.QueryAllow)
-		if ok && site.robots.Allow(page) && !site.queued.has(job.Run, page) {
+		page, ok := index.Linked(job.Realm, link, allow)
+		if ok && w.owner(job.Realm, page) == job.Realm && site.robots.Allow(page) && !site.queued.has(job.Run, page) {
 			jobs = append(jobs, w.jobFor(job, page, job.Depth+1))
 		}
 	}

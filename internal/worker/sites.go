@@ -84,7 +84,7 @@ func pageKey(page string) [16]byte {
 
 // sites are the realms that jobs were of.
 type sites struct {
-	rate float64
+	rate func(realm string) float64 // pages a second
 	http *http.Client
 
 	mu      sync.Mutex
@@ -92,10 +92,10 @@ type sites struct {
 	unread  map[string]unread
 }
 
-func newSites(perSecond float64) *sites {
+func newSites(rate func(realm string) float64) *sites {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
-	return &sites{rate: perSecond, byRealm: map[string]*site{}, unread: map[string]unread{}, http: &http.Client{
+	return &sites{rate: rate, byRealm: map[string]*site{}, unread: map[string]unread{}, http: &http.Client{
 		Transport: transport, Timeout: fetchTimeout,
 		CheckRedirect: func(next *http.Request, via []*http.Request) error {
 			if len(via) > 3 || next.URL.Host != via[0].URL.Host || next.URL.Scheme != via[0].URL.Scheme {
@@ -134,7 +134,7 @@ func (s *sites) of(ctx context.Context, realm string, now time.Time) (*site, err
 	if known := s.byRealm[realm]; known != nil {
 		fresh.pace, fresh.queued = known.pace, known.queued
 	}
-	fresh.pace.limiter.SetLimit(limitOf(s.rate, robots.Delay))
+	fresh.pace.limiter.SetLimit(limitOf(s.rate(realm), robots.Delay))
 	if len(s.byRealm) >= maxSites {
 		clear(s.byRealm)
 	}

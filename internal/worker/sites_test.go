@@ -53,7 +53,7 @@ func TestSitemapsAreBoundedHoweverManyAreNamed(t *testing.T) {
 }
 
 func TestNothingIsIndexedWhileTheRulesAreNotKnown(t *testing.T) {
-	s := newSites(5)
+	s := newSites(func(string) float64 { return 5 })
 	asked, now := 0, time.Now() // one request at a time
 	ill := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked++; w.WriteHeader(503) }))
 	defer ill.Close()

@@ -41,6 +41,7 @@ func (w *Worker) look(ctx context.Context, known map[string]index.Run) error {
 	if err != nil {
 		return err
 	}
+	w.setRealms(releases)
 	for _, realm := range realmsOn(releases, current.Token) {
 		if err := w.begin(ctx, realm, current, known); err != nil {
 			return err
@@ -61,6 +62,24 @@ func realmsOn(releases wire.Releases, token words.Token) (realms []string) {
 		}
 	}
 	return realms
+}
+
+// setRealms takes in all realms that are reported, on whatever release: one that
+// is away for a moment keeps its pages.
+func (w *Worker) setRealms(releases wire.Releases) {
+	var all []string
+	for _, reporter := range releases.Reporters {
+		all = append(all, reporter.Realms...)
+	}
+	w.realms.Store(&all)
+}
+
+// owner is the realm that serves a page of a realm: that one, or one below it.
+func (w *Worker) owner(realm, page string) string {
+	if all := w.realms.Load(); all != nil {
+		return index.Owner(realm, page, *all)
+	}
+	return realm
 }
 
 // begin begins a realm's run if one is due and nobody else has begun it.

@@ -6,6 +6,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -39,10 +40,36 @@ type Options struct {
 	MaxAge     time.Duration
 	Routes     []string // paths of every realm that are indexed first, beside "/"
 	QueryAllow []string // query parameters that are part of a page's identity
+	// Site says what is different for one realm (nothing). It is asked for each
+	// page, so it may change while the worker runs.
+	Site func(realm string) Site
 	// RenderBudget bounds one render (60 s).
 	RenderBudget time.Duration
 	// Poll is the time between looks at the rollout (1 s).
 	Poll time.Duration
+}
+
+// Site is what is done for one realm; what is zero is as the options say.
+type Site struct {
+	Routes     []string // nil is as the options say, none is none
+	QueryAllow []string // nil is as the options say, none is none
+	MaxAge     time.Duration
+	Rate       float64
+}
+
+// site is what is done for a realm, complete.
+func (o *Options) site(realm string) (s Site) {
+	if o.Site != nil {
+		s = o.Site(realm)
+	}
+	s.MaxAge, s.Rate = cmp.Or(s.MaxAge, o.MaxAge), cmp.Or(s.Rate, o.Rate)
+	if s.Routes == nil {
+		s.Routes = o.Routes
+	}
+	if s.QueryAllow == nil {
+		s.QueryAllow = o.QueryAllow
+	}
+	return s
 }
 
 func (o *Options) complete() error {
@@ -88,6 +115,7 @@ type Worker struct {
 	o       Options
 	log     *slog.Logger
 	current atomic.Pointer[words.Release] // whose canary has passed; nil: none, do nothing
+	realms  atomic.Pointer[[]string]      // all that are reported; nil: not asked yet
 	changed chan struct{}                 // holds one element after current has changed
 	jobs    chan *ledger.QueuedJob
 	renders chan struct{} // holds an element for each page being rendered
@@ -100,11 +128,13 @@ func New(o Options) (*Worker, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	return &Worker{
+	w := &Worker{
 		o: o, log: o.Log.With("role", "worker"),
 		changed: make(chan struct{}, 1), jobs: make(chan *ledger.QueuedJob), renders: make(chan struct{}, o.Concurrency),
-		sites: newSites(o.Rate), tally: newTally(),
-	}, nil
+		tally: newTally(),
+	}
+	w.sites = newSites(func(realm string) float64 { return w.o.site(realm).Rate })
+	return w, nil
 }
 
 // Run works until ctx ends, gives back what it has not done, and returns after
