@@ -104,6 +104,24 @@ func New(o Options) (*Proxy, error) {
 	}, nil
 }
 
+// SetRealms replaces the realms that pages may reach, and returns those that
+// are permitted: a realm at an address of the fleet itself is not. What is
+// connected already stays so.
+func (p *Proxy) SetRealms(realms []string) (permitted []string) {
+	origins := map[origin]bool{}
+	for _, realm := range realms {
+		o, err := p.policy.origin("realm", realm)
+		if err != nil {
+			p.refusals.log.Warn("realm not permitted", "realm", realm, "error", err)
+			continue
+		}
+		origins[o] = true
+		permitted = append(permitted, realm)
+	}
+	p.policy.realms.Store(&origins)
+	return permitted
+}
+
 // URL is what Chrome is given as its proxy.
 func (p *Proxy) URL() string { return "http://" + p.listener.Addr().String() }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,32 @@ func TestRealmIsReachedAsItIs(t *testing.T) {
 	// A connection that is just being given back may be missed.
 	if dials := w.dials(); len(dials) > 4 {
 		t.Errorf("%d connections for 21 requests one after the other", len(dials))
+	}
+}
+
+func TestRealmsThatArePermittedMayChange(t *testing.T) {
+	other := serveAll(t, realmHandler(), nil)
+	w := newWorld(t, func(w *world, o *Options) { o.Fleet = []string{strings.TrimPrefix(w.canary.URL, "http://")} })
+	status := func(at string) int {
+		t.Helper()
+		answer, _ := get(t, w.client(t), at)
+		return answer.StatusCode
+	}
+	if got := status(other.URL + "/a"); got != http.StatusForbidden {
+		t.Errorf("before it is a realm: %d", got)
+	}
+	permitted := w.SetRealms([]string{other.URL + "/below", w.canary.URL, "nonsense"})
+	if want := []string{other.URL + "/below"}; !slices.Equal(permitted, want) {
+		t.Errorf("permitted %q, want %q: an address of the fleet is none", permitted, want)
+	}
+	if got := status(other.URL + "/a"); got != http.StatusOK {
+		t.Errorf("once it is a realm: %d", got)
+	}
+	if got := status(w.realm.URL + "/a"); got != http.StatusForbidden {
+		t.Errorf("a realm that is none any more: %d", got)
+	}
+	if len(w.canary.touched()) > 0 {
+		t.Error("the fleet's own address was reached")
 	}
 }
 

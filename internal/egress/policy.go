@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"code.dny.dev/ssrf"
 
@@ -16,14 +17,16 @@ import (
 // the platform below it, which no registry lists as special.
 var hostAgent = netip.MustParsePrefix("168.63.129.16/32")
 
-// policy says what may be reached. It is not changed once the proxy runs.
+// policy says what may be reached.
 type policy struct {
 	public  *ssrf.Guardian
-	origins map[origin]bool
-	fleet   []target // those with an address; unspecified is this machine
+	origins map[origin]bool // beside those of realms
+	fleet   []target        // those with an address; unspecified is this machine
 	names   map[target]bool
 	// own are this machine's addresses; a function, for they change.
 	own func() []netip.Addr
+	// realms are the realms' origins; the rest does not change.
+	realms atomic.Pointer[map[origin]bool]
 }
 
 func newPolicy(o Options) (*policy, error) {
@@ -34,37 +37,43 @@ func newPolicy(o Options) (*policy, error) {
 	for _, address := range o.Fleet {
 		p.forbid(address)
 	}
+	realms := map[origin]bool{}
 	for _, realm := range o.Realms {
-		if err := p.allow("--realm-url", realm); err != nil {
+		permitted, err := p.origin("--realm-url", realm)
+		if err != nil {
 			return nil, err
 		}
+		realms[permitted] = true
 	}
+	p.realms.Store(&realms)
 	for _, raw := range o.AllowOrigins {
 		u, err := url.Parse(raw)
 		if err != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
 			return nil, fault.New(fault.Usage, "--allow-origin %q is more than an origin such as http://127.0.0.1:3000", raw)
 		}
-		if err := p.allow("--allow-origin", raw); err != nil {
+		permitted, err := p.origin("--allow-origin", raw)
+		if err != nil {
 			return nil, err
 		}
+		p.origins[permitted] = true
 	}
 	return p, nil
 }
 
-func (p *policy) allow(flag, raw string) error {
+// origin is that of a URL, if pages may be permitted to reach it.
+func (p *policy) origin(flag, raw string) (origin, error) {
 	o, err := parseOrigin(flag, raw)
 	if err != nil {
-		return err
+		return o, err
 	}
 	t := target{host: o.host, port: o.port}
 	if addr, err := netip.ParseAddr(o.host); err == nil {
 		t.addr = addr
 	}
 	if p.names[t] || t.addr.IsValid() && p.isFleet(netip.AddrPortFrom(t.addr, t.port)) {
-		return fault.New(fault.Usage, "%s %s is an address of the fleet itself, which pages may not reach", flag, raw)
+		return o, fault.New(fault.Usage, "%s %s is an address of the fleet itself, which pages may not reach", flag, raw)
 	}
-	p.origins[o] = true
-	return nil
+	return o, nil
 }
 
 // forbid takes host:port; what is neither names nothing that could be dialled.
@@ -87,7 +96,8 @@ func (p *policy) forbid(address string) {
 
 // permits is whether the origin may be reached wherever its name leads.
 func (p *policy) permits(t target, scheme string) bool {
-	return p.origins[origin{scheme: scheme, host: t.host, port: t.port}]
+	o := origin{scheme: scheme, host: t.host, port: t.port}
+	return p.origins[o] || (*p.realms.Load())[o]
 }
 
 // named judges a target by what it is called, before anything is resolved.

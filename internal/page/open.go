@@ -37,7 +37,7 @@ func (b *Browser) Open(ctx context.Context, o OpenOptions) (_ *Page, err error) 
 	if !p.onRealm(base) {
 		return nil, fmt.Errorf("standby URL %s is in none of the realms", base)
 	}
-	p.assets = assetsOf(o.Shell.Bytes, base)
+	p.home, p.assets = p.realmOf(base), assetsOf(o.Shell.Bytes, base)
 	p.state.init()
 	if err := p.create(ctx); err != nil {
 		return nil, fmt.Errorf("opening a page: %w", err)

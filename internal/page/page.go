@@ -120,9 +120,10 @@ type Page struct {
 	*tab
 	options OpenOptions
 	token   words.Token
-	realms  []string // without a trailing slash
-	assets  assets
-	auth    string // what the page was opened or first rendered with
+	realms  []string // without a trailing slash; guarded by state.mu
+	home    string   // realm that the application was started in; see [Page.moveTo]
+	assets  assets   // as they are named there
+	auth    string   // what the page was opened or first rendered with
 	// foreign is whether the application was started under a render's overrides,
 	// so that it has to be started anew for the next.
 	foreign bool
@@ -241,7 +242,7 @@ func (p *Page) Close() error {
 }
 
 // onRealm is whether u is a URL below one of the realms' base URLs.
-func (p *Page) onRealm(u string) bool { return within(u, p.realms) }
+func (p *Page) onRealm(u string) bool { return p.realmOf(u) != "" }
 
 // within is whether u is a URL below one of the base URLs, which have no
 // trailing slash.

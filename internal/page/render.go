@@ -40,6 +40,7 @@ func (p *Page) Render(ctx context.Context, v words.Visit) (words.Capture, error)
 func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
 	v := t.Visit
 	p.report = RenderReport{}
+	p.admit(v.Realm)
 	to, err := url.Parse(v.URL)
 	if err != nil || !p.onRealm(v.URL) {
 		return Result{}, fmt.Errorf("%q is in none of the page's realms", v.URL)
@@ -52,7 +53,7 @@ func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	r := &render{page: p, task: t, visit: v, to: to, soft: deadline.Add(-t.Kind.reserve(time.Until(deadline)))}
-	r.transition = v.Options.Mode == words.ModeDefault || v.Options.Mode == words.ModeTransition
+	r.transition = (v.Options.Mode == words.ModeDefault || v.Options.Mode == words.ModeTransition) && p.isHome(v.URL)
 	if err := r.authorize(ctx); err != nil {
 		return Result{}, err
 	}
@@ -208,6 +209,7 @@ func (p *Page) mayTransition() bool {
 func (r *render) navigate(ctx context.Context) (outcome, error) {
 	p := r.page
 	p.report.Mode = words.ModeNavigate
+	p.moveTo(r.visit.URL)
 	p.state.begin(settle.New(settle.Options{Kind: settle.Load, WaitFor: r.visit.Options.WaitFor != "", Static: !p.assets.scripts}, time.Now()), 0)
 	p.residue.dirty, p.residue.taught = false, ""
 	soft, cancel := context.WithDeadline(ctx, r.soft)

@@ -43,7 +43,7 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask
 	if err != nil {
 		return ask{}, err
 	}
-	realm, err := s.place(kind.kind, &request, affinity, given)
+	realm, err := s.placeOrLearn(r, kind.kind, &request, affinity, given)
 	if err != nil {
 		return ask{}, err
 	}
@@ -89,7 +89,7 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask
 // which then has to contain the URL, else the one that does. A command has no
 // URL; its affinity may name the realm, and one realm alone needs no name.
 func (s *Server) place(kind page.Kind, request *wire.VisitRequest, affinity words.Affinity, given bool) (string, error) {
-	realms := s.options.Realms
+	realms := s.realms.all()
 	if request.Realm != "" {
 		named, ok := wire.NormalizeURL(request.Realm)
 		if !ok || !slices.Contains(realms, named) {

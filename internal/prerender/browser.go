@@ -261,9 +261,10 @@ func (s *Server) openPage(ctx context.Context, accepts func(words.Token) bool) (
 	if err != nil {
 		return nil, err
 	}
+	realms := s.realms.all()
 	return browser.open(ctx, page.OpenOptions{
 		Shell:      shell,
-		StandbyURL: s.options.Realms[0] + "/_standby",
-		Realms:     s.options.Realms,
+		StandbyURL: realms[0] + "/_standby",
+		Realms:     realms,
 	})
 }

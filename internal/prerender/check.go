@@ -58,7 +58,7 @@ func (s *Server) readCheck(w http.ResponseWriter, r *http.Request) (check, error
 	if err != nil {
 		return check{}, err
 	}
-	realm, err := s.place(page.Document, &wire.VisitRequest{URL: request.URL, Realm: request.Realm}, words.Affinity{}, false)
+	realm, err := s.placeOrLearn(r, page.Document, &wire.VisitRequest{URL: request.URL, Realm: request.Realm}, words.Affinity{}, false)
 	if err != nil {
 		return check{}, err
 	}
@@ -72,7 +72,7 @@ func (s *Server) readCheck(w http.ResponseWriter, r *http.Request) (check, error
 	}
 	return check{
 		observe: page.ObserveOptions{
-			URL: request.URL, Realms: s.options.Realms, Allow: request.AllowDifference, Viewport: request.Viewport,
+			URL: request.URL, Realms: s.realms.all(), Allow: request.AllowDifference, Viewport: request.Viewport,
 			Patience: patience, Pictures: request.Screenshots,
 		},
 		realm: realm, budget: budget, release: request.Release, requestID: web.RequestID(r.Context()),

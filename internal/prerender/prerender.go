@@ -29,8 +29,10 @@ type Options struct {
 	// URL is where the manager reaches this server; default http://<bound address>.
 	URL string
 	// Realms are the base URLs this server renders; the first one's /_standby
-	// gives the host shell. At least one.
+	// gives the host shell. At least one. With a Manager those that it knows are
+	// rendered too, as far as Permit, which is told all of them, returns them.
 	Realms []string
+	Permit func(realms []string) (permitted []string)
 	// Manager is told what this server's pages are and gives the orders; nil
 	// runs without one, rendering whatever release the realm serves.
 	Manager *client.Manager
@@ -88,6 +90,7 @@ type Server struct {
 	instance string // new for every process
 	keeper   *keeper
 	shells   *shells
+	realms   *realms
 	slot     *browserSlot
 	lineage  *lineage
 	drainer  *web.Drainer
@@ -111,8 +114,9 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		options: o, listener: listener, instance: rand.Text(),
-		shells: &shells{realm: client.NewRealm(o.Realms[0])}, slot: newBrowserSlot(), lineage: &lineage{running: map[*errand]bool{}}, drainer: web.NewDrainer(),
+		realms: newRealms(o.Realms, o.Permit), slot: newBrowserSlot(), lineage: &lineage{running: map[*errand]bool{}}, drainer: web.NewDrainer(),
 	}
+	s.shells = &shells{realm: func() *client.Realm { return client.NewRealm(s.realms.all()[0]) }}
 	s.url, _ = wire.NormalizeURL(cmp.Or(o.URL, "http://"+listener.Addr().String()))
 	s.metrics = newMetrics(o.Registry, s)
 	s.keeper = newKeeper(&o, s.metrics)
@@ -147,6 +151,7 @@ func (s *Server) Run(ctx context.Context) error {
 	work.Go(func() { s.keeper.run(keeping) })
 	work.Go(func() { s.probeReadiness(keeping) })
 	work.Go(func() { s.tend(keeping) })
+	work.Go(func() { s.keepRealms(keeping) })
 	beats.Go(func() { s.beat(beating) })
 
 	served := make(chan error, 1)
