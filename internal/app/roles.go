@@ -120,6 +120,7 @@ func newPrerender(fleet Fleet, o PrerenderOptions, teardown *stack) (*prerender.
 	if o.ManagerURL != "" {
 		settings.Manager = client.NewManager(o.ManagerURL, fleet.secret())
 	}
+	settings.Permit = func(realms []string) []string { return proxy.SetRealms(realms) }
 	server, err := prerender.New(settings)
 	if err != nil {
 		return nil, err
@@ -143,6 +144,7 @@ type RealmOptions struct {
 	NoPoll     bool // leaves changes of a host URL to the hook
 	Example    fs.FS
 	RealmURL   string
+	Realms     Realms
 	ManagerURL string // "" : no reports and no renders
 	Promotion  realm.Promotion
 	MaxAge     time.Duration
@@ -150,6 +152,38 @@ type RealmOptions struct {
 	Answers    Answers
 	Proxy      []realm.ProxyRule
 	DrainGrace time.Duration
+}
+
+// Realms are those that one host is served as; the zero value is the one of the
+// realm URL.
+type Realms struct {
+	Table *realm.Table
+	// Follow sets other ones while the fleet runs, until ctx ends; a nil table says
+	// that there was one which could not be taken. nil: they stay.
+	Follow func(ctx context.Context, set func(*realm.Table) error)
+}
+
+// realmServer is a realm server that follows its realms.
+type realmServer struct {
+	*realm.Server
+	follow func(ctx context.Context, set func(*realm.Table) error)
+}
+
+// Run serves until ctx ends.
+func (s *realmServer) Run(ctx context.Context) error {
+	following, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if s.follow != nil {
+			s.follow(following, s.SetRealms)
+		}
+	}()
+	defer func() {
+		stop()
+		<-ended
+	}()
+	return s.Server.Run(ctx)
 }
 
 // Answers are how a realm server answers app routes.
@@ -179,13 +213,13 @@ func RunRealm(ctx context.Context, fleet Fleet, o RealmOptions) (err error) {
 	return server.Run(ctx)
 }
 
-func newRealm(fleet Fleet, o RealmOptions, store *ledger.Ledger, teardown *stack) (*realm.Server, error) {
+func newRealm(fleet Fleet, o RealmOptions, store *ledger.Ledger, teardown *stack) (*realmServer, error) {
 	dir, err := takeDir(fleet.DataDir, "realm-server", fleet.Log, teardown)
 	if err != nil {
 		return nil, err
 	}
 	options := realm.Options{
-		Addr: o.Addr, Host: o.Host, HostURL: o.HostURL, NoPoll: o.NoPoll, HostFS: o.Example, RealmURL: o.RealmURL, DataDir: dir, Guard: fleet.Guard,
+		Addr: o.Addr, Host: o.Host, HostURL: o.HostURL, NoPoll: o.NoPoll, HostFS: o.Example, RealmURL: o.RealmURL, Realms: o.Realms.Table, DataDir: dir, Guard: fleet.Guard,
 		Promotion: o.Promotion, MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, ProxyRules: o.Proxy, DrainGrace: o.DrainGrace,
 		OnMiss: o.Answers.OnMiss, WaitAtMost: o.Answers.WaitAtMost, PageHeaders: o.Answers.PageHeaders,
 		Log: fleet.Log.With("role", "realm-server"), Registerer: observe.NewRegistry(),
@@ -196,7 +230,11 @@ func newRealm(fleet Fleet, o RealmOptions, store *ledger.Ledger, teardown *stack
 	if o.ManagerURL != "" {
 		options.Manager = client.NewManager(o.ManagerURL, fleet.secret())
 	}
-	return realm.New(options)
+	server, err := realm.New(options)
+	if err != nil {
+		return nil, err
+	}
+	return &realmServer{server, o.Realms.Follow}, nil
 }
 
 // RunWorker runs a worker until ctx ends. It needs the fleet's store.

@@ -22,6 +22,7 @@ type UpOptions struct {
 	Example       fs.FS
 	RealmAddr     string
 	RealmURL      string // public base URL; default http://<bound address>
+	Realms        Realms
 	ManagerAddr   string
 	PrerenderAddr string
 	AllowOrigins  []string
@@ -44,7 +45,7 @@ type UpOptions struct {
 // and a worker.
 type Up struct {
 	teardown  stack
-	realm     *realm.Server
+	realm     *realmServer
 	manager   *manager.Manager
 	prerender *prerender.Server
 	watch     *watcher       // nil: off
@@ -74,14 +75,14 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	}
 	managerURL := reach(up.manager.Addr())
 	up.realm, err = newRealm(fleet, RealmOptions{
-		Addr: o.RealmAddr, Host: o.Host, HostURL: o.HostURL, NoPoll: !o.Watch, Example: o.Example, RealmURL: o.RealmURL, ManagerURL: managerURL, Promotion: o.Promotion,
+		Addr: o.RealmAddr, Host: o.Host, HostURL: o.HostURL, NoPoll: !o.Watch, Example: o.Example, RealmURL: o.RealmURL, Realms: o.Realms, ManagerURL: managerURL, Promotion: o.Promotion,
 		MaxAge: o.MaxAge, QueryAllow: o.QueryAllow, Answers: o.Answers, Proxy: o.Proxy,
 	}, store, &up.teardown)
 	if err != nil {
 		return nil, err
 	}
 	up.prerender, err = newPrerender(fleet, PrerenderOptions{
-		Addr: o.PrerenderAddr, URL: o.Prerender.URL, ManagerURL: managerURL, Realms: []string{up.realm.URL()}, Chrome: o.Chrome,
+		Addr: o.PrerenderAddr, URL: o.Prerender.URL, ManagerURL: managerURL, Realms: up.realm.URLs(), Chrome: o.Chrome,
 		Pool: pool.Options{Size: o.Pages, Min: o.MinPages}, Settings: o.Prerender,
 		AllowOrigins: o.AllowOrigins, Forbidden: []string{up.manager.Addr().String()},
 	}, &up.teardown)
@@ -121,7 +122,10 @@ func (u *Up) Run(ctx context.Context) error {
 	return errors.Join(runAll(ctx, roles...), u.teardown.unwind())
 }
 
-// RealmURL, ManagerURL and PrerenderURL are where the roles answer.
+// RealmURLs are the realms that are served.
+func (u *Up) RealmURLs() []string { return u.realm.URLs() }
+
+// RealmURL is the first of them.
 func (u *Up) RealmURL() string { return u.realm.URL() }
 
 // ManagerURL is where the manager answers.

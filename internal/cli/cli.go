@@ -10,7 +10,6 @@ import (
 	"os"
 
 	"github.com/alecthomas/kong"
-	kongyaml "github.com/alecthomas/kong-yaml"
 
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/observe"
@@ -24,9 +23,9 @@ type Streams struct{ Out, Err io.Writer }
 
 // root is the whole command line.
 type root struct {
-	Config    kong.ConfigFlag `help:"YAML file with a key for each flag." placeholder:"FILE"`
-	LogFormat string          `help:"text for people, json for machines." default:"text" enum:"text,json"`
-	LogLevel  string          `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	Config    string `help:"YAML file with a key for each flag, and the realms; roles read rewarm.yaml without being told." placeholder:"FILE"`
+	LogFormat string `help:"text for people, json for machines." default:"text" enum:"text,json"`
+	LogLevel  string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 
 	Up        upCommand        `cmd:"" help:"Run a whole fleet in one process: all roles, embedded store."`
 	Realm     realmCommand     `cmd:"" name:"realm-server" help:"Run a realm server: the origin that serves the application's shell with prerendered pages in it."`
@@ -38,7 +37,7 @@ type root struct {
 	Index     indexCommand     `cmd:"" help:"Render a realm's pages again, see how far that is, or remove stored pages."`
 	Rollout   rolloutCommand   `cmd:"" help:"Watch and steer the move of the fleet to a release."`
 	Release   releaseCommand   `cmd:"" help:"List releases, or report one."`
-	Doctor    doctorCommand    `cmd:"" help:"Check Chrome, sandbox, ports and directories: each line ok, or why not and what to do."`
+	Doctor    doctorCommand    `cmd:"" help:"Check Chrome, sandbox, ports, directories, rewarm.yaml and its realms: each line ok, or why not and what to do."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
@@ -47,17 +46,19 @@ type run struct {
 	ctx     context.Context
 	streams Streams
 	log     *slog.Logger
+	config  *configured
 }
 
 // Main runs the command line and returns its exit code. ctx ends it gently.
 func Main(ctx context.Context, args []string, streams Streams) (code int) {
 	var parsed root
+	var file configured
 	exited := false
 	parser, err := kong.New(&parsed,
 		kong.Name("rewarm"),
 		kong.Description("A prerender fleet that is never a deploy behind.\n\nStart with: rewarm up"),
 		kong.DefaultEnvars("REWARM"),
-		kong.Configuration(kongyaml.Loader),
+		kong.Bind(&file),
 		kong.Writers(streams.Out, streams.Err),
 		kong.Exit(func(c int) { code, exited = c, true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
@@ -80,7 +81,7 @@ func Main(ctx context.Context, args []string, streams Streams) (code int) {
 	}
 	log, err := observe.NewLogger(streams.Err, parsed.LogFormat, parsed.LogLevel)
 	if err == nil {
-		err = command.Run(&run{ctx: ctx, streams: streams, log: log})
+		err = command.Run(&run{ctx: ctx, streams: streams, log: log, config: &file})
 	}
 	return exitCode(ctx, err, streams.Err)
 }

@@ -36,6 +36,9 @@ func (c *doctorCommand) Run(r *run) error {
 	if c.Host != "" {
 		checks = append(checks, check{"host", c.checkHost})
 	}
+	if r.config.path != "" {
+		checks = append(append(checks, checkConfig(r.config)), checkRealms(r.config)...)
+	}
 	failed := 0
 	for _, check := range checks {
 		fine, err := check.run(r.ctx)

@@ -59,7 +59,7 @@ func FuzzConfig(f *testing.F) {
 		}
 		for _, args := range [][]string{{"prerender-manager"}, {"prerender-server"}, {"realm-server"}} {
 			var parsed root
-			parser, err := kong.New(&parsed, kong.Writers(io.Discard, io.Discard), kong.Exit(func(int) {}), kong.Resolvers(resolver))
+			parser, err := kong.New(&parsed, kong.Writers(io.Discard, io.Discard), kong.Exit(func(int) {}), kong.Resolvers(resolver), kong.Bind(&configured{}))
 			if err != nil {
 				t.Fatal(err)
 			}

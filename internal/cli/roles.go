@@ -55,6 +55,21 @@ func (f answerFlags) answers() (app.Answers, error) {
 	return app.Answers{OnMiss: f.OnMiss, WaitAtMost: f.WaitAtMost, PageHeaders: f.PageHeader}, err
 }
 
+// Help is shown by rewarm realm-server --help.
+func (realmCommand) Help() string {
+	return `Serves the application's shell with prerendered pages in it: under --realm-url, or as several sites, by host name or below a path, which rewarm.yaml names:
+
+  realm-server:
+    host: ./dist
+  realms:
+    - url: https://a.example
+    - url: https://example.com/shop
+      max-age: 1m
+      query: [page]
+
+A realm has url, and what is to be other than its flag says: max-age, query, on-miss, wait-at-most, page-header; for the worker, route and rate. A changed file is taken while it runs; rewarm doctor checks it.`
+}
+
 func (c *realmCommand) Run(r *run) error {
 	fleet, err := newFleet(r, c.secretFlags, c.storeFlags, c.dir())
 	if err != nil {
@@ -72,8 +87,13 @@ func (c *realmCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
+	watcher, err := r.watch(c.RealmURL)
+	if err != nil {
+		return err
+	}
 	return app.RunRealm(r.ctx, fleet, app.RealmOptions{
-		Addr: c.Addr, Host: dir, HostURL: hostURL, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, Promotion: c.Promotion, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
+		Realms: r.realms(watcher),
+		Addr:   c.Addr, Host: dir, HostURL: hostURL, RealmURL: c.RealmURL, ManagerURL: c.ManagerURL, Promotion: c.Promotion, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
 	})
 }
 
@@ -152,7 +172,7 @@ type prerenderCommand struct {
 	Addr       string   `help:"Where the manager reaches this server." default:"127.0.0.1:4221"`
 	URL        string   `help:"This server's URL as the manager sees it; default: the address." placeholder:"REACHABLE-AT"`
 	ManagerURL string   `name:"manager-url" help:"The prerender manager." env:"REWARM_MANAGER_URL,PRERENDER_MANAGER_URL" placeholder:"URL"`
-	RealmURL   []string `name:"realm-url" required:"" help:"Base URL of the realm to render; several share one host." placeholder:"URL"`
+	RealmURL   []string `name:"realm-url" help:"Base URL of a realm to render, several if they share one host; default: those of the configuration file. Realms that realm servers report to the manager are rendered too." placeholder:"URL"`
 	Pages      int      `help:"Pages kept warm, at the most." default:"4" env:"REWARM_PAGES,PRERENDER_PAGE_POOL_MAX"`
 	MinPages   int      `help:"Pages kept warm in quiet times; default: as many as --pages." env:"REWARM_MIN_PAGES,PRERENDER_PAGE_POOL_MIN" placeholder:"N"`
 	Chrome     string   `help:"Chrome's executable; default: the first found on PATH." placeholder:"PATH"`
@@ -176,6 +196,14 @@ const drainMin = 5 * time.Second
 func (c *prerenderCommand) Run(r *run) error {
 	if err := checkPages(c.MinPages, c.Pages); err != nil {
 		return err
+	}
+	if len(c.RealmURL) == 0 && r.config.file != nil {
+		for _, realm := range r.config.file.Table().Realms() {
+			c.RealmURL = append(c.RealmURL, realm.URL)
+		}
+	}
+	if len(c.RealmURL) == 0 {
+		return fault.New(fault.Usage, "--realm-url is missing: the base URL of a realm to render, for example http://127.0.0.1:4201")
 	}
 	fleet, err := newFleet(r, c.secretFlags, storeFlags{}, c.dir())
 	if err != nil {

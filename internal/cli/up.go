@@ -75,7 +75,12 @@ func (c *upCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
+	watcher, err := r.watch(c.RealmURL)
+	if err != nil {
+		return err
+	}
 	o := app.UpOptions{
+		Realms:     r.realms(watcher),
 		CanaryURLs: canary, CanaryAllow: c.CanaryAllowDifference, Promotion: c.Promotion,
 		Host: dir, HostURL: hostURL, RealmAddr: c.RealmAddr, RealmURL: c.RealmURL, ManagerAddr: c.ManagerAddr, PrerenderAddr: c.PrerenderAddr,
 		AllowOrigins: c.AllowOrigin, Pages: c.Pages, MinPages: c.MinPages, Chrome: c.Chrome, Watch: !c.NoWatch, MaxAge: c.MaxAge, QueryAllow: c.Query, Answers: answers, Proxy: proxy,
@@ -83,6 +88,9 @@ func (c *upCommand) Run(r *run) error {
 	}
 	if c.Concurrency > 0 {
 		options := c.options(c.Concurrency, c.Query, c.MaxAge)
+		if watcher != nil {
+			options.Site = watcher.Site
+		}
 		o.Worker = &options
 	}
 	if o.Host == "" && o.HostURL == "" {
@@ -94,6 +102,9 @@ func (c *upCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.streams.Out, "Pages    %s/\nFleet    %s/\nStop     Ctrl-C\n", up.RealmURL(), up.ManagerURL())
+	for _, url := range up.RealmURLs() {
+		fmt.Fprintf(r.streams.Out, "Pages    %s/\n", url)
+	}
+	fmt.Fprintf(r.streams.Out, "Fleet    %s/\nStop     Ctrl-C\n", up.ManagerURL())
 	return up.Run(r.ctx)
 }

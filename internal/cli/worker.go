@@ -46,5 +46,13 @@ func (c *workerCommand) Run(r *run) error {
 	if err != nil {
 		return err
 	}
-	return app.RunWorker(r.ctx, fleet, c.ManagerURL, c.options(c.Concurrency, c.Query, c.MaxAge))
+	watcher, err := r.watch("")
+	if err != nil {
+		return err
+	}
+	options := c.options(c.Concurrency, c.Query, c.MaxAge)
+	if watcher != nil {
+		options.Site = watcher.Site
+	}
+	return alongside(r.ctx, watcher, func() error { return app.RunWorker(r.ctx, fleet, c.ManagerURL, options) })
 }

@@ -193,6 +193,7 @@ type Server struct {
 	// served are the realms, set by who holds settingRealms.
 	served        atomic.Pointer[sites]
 	settingRealms sync.Mutex
+	realmsRefused atomic.Bool   // others than those that are served were to be
 	sitesChanged  chan struct{} // holds one element after served has changed
 	depot         *depot
 	source        source
@@ -285,7 +286,7 @@ func (s *Server) Close() {
 func (s *Server) identify() error {
 	addr := s.Addr()
 	s.o.RealmURL = cmp.Or(s.o.RealmURL, "http://"+addr)
-	if err := s.SetRealms(s.o.Realms); err != nil {
+	if err := s.SetRealms(cmp.Or(s.o.Realms, &Table{})); err != nil {
 		return err
 	}
 	if s.o.Name == "" {

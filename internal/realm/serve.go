@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -256,9 +257,10 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 		Store   string      `json:"store"`
 		Manager string      `json:"manager"`
 		Host    string      `json:"host"`
+		Realms  string      `json:"realms"`
 		// Candidate is the release that is held until its promotion.
 		Candidate words.Token `json:"candidate,omitempty"`
-	}{Ready: true, Token: s.Token(), Store: s.storeState(r.Context()), Manager: "configured", Host: "served"}
+	}{Ready: true, Token: s.Token(), Store: s.storeState(r.Context()), Manager: "configured", Host: "served", Realms: strconv.Itoa(len(s.URLs())) + " served"}
 	if held := s.releases.Load().held(); held != nil {
 		answer.Candidate = held.token
 	}
@@ -267,6 +269,9 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 	}
 	if note := s.hostNote.Load(); note != nil {
 		answer.Host = "refused, the last accepted release is served: " + *note
+	}
+	if s.realmsRefused.Load() {
+		answer.Realms += "; the configuration changed since and was refused, see the log"
 	}
 	status := http.StatusOK
 	if why := s.unpromoted(); why != "" {

@@ -39,12 +39,24 @@ func (s *Server) newSite(r Realm) *site {
 }
 
 // SetRealms replaces the realms that are served; an empty table is the one realm
-// of the options. A realm that did not change keeps what it has queued and heard.
-// On an error nothing has changed.
+// of the options, nil says that there is one that could not be taken. A realm
+// that did not change keeps what it has queued and heard. On an error nothing has
+// changed; like a nil table it is told at /readyz until another is taken.
 func (s *Server) SetRealms(t *Table) error {
 	s.settingRealms.Lock()
 	defer s.settingRealms.Unlock()
-	if t == nil || len(t.realms) == 0 {
+	if t == nil {
+		s.realmsRefused.Store(true)
+		return nil
+	}
+	err := s.setRealms(t)
+	s.realmsRefused.Store(err != nil)
+	return err
+}
+
+// setRealms needs settingRealms.
+func (s *Server) setRealms(t *Table) error {
+	if len(t.realms) == 0 {
 		t = &Table{}
 		if err := t.Add(Realm{URL: s.o.RealmURL}); err != nil {
 			return fault.Wrap(fault.Usage, err, "realm server: --realm-url")
