@@ -80,6 +80,9 @@ func Main(ctx context.Context, args []string, streams Streams) (code int) {
 		return fault.ExitCode(fault.New(fault.Usage, "%s", err))
 	}
 	log, err := observe.NewLogger(streams.Err, parsed.LogFormat, parsed.LogLevel)
+	if err == nil && file.role && file.file != nil {
+		log.Info("configuration file read", "file", file.path, "realms", len(file.file.Realms))
+	}
 	if err == nil {
 		err = command.Run(&run{ctx: ctx, streams: streams, log: log, config: &file})
 	}

@@ -21,6 +21,7 @@ type configured struct {
 	file  *config.File
 	err   error // of the doctor's, who tells it as one of his lines
 	known map[string]bool
+	role  bool // of a command that reads the default one
 }
 
 // readsDefault are the commands that read [config.DefaultName] unasked: those
@@ -40,6 +41,7 @@ func (r *root) BeforeResolve(ctx *kong.Context, c *configured) error {
 	if selected := ctx.Selected(); selected != nil {
 		command = selected.Name
 	}
+	c.role = slices.Contains(readsDefault, command) && command != "doctor"
 	if name == "" {
 		if _, err := os.Stat(config.DefaultName); err != nil || !slices.Contains(readsDefault, command) {
 			return nil
@@ -98,7 +100,6 @@ func (r *run) watch(realmURL string) (*config.Watcher, error) {
 	if err := check(c.file); err != nil {
 		return nil, err
 	}
-	r.log.Info("configuration file read", "file", c.path, "realms", len(c.file.Realms))
 	return config.NewWatcher(c.path, c.file, check, r.log), nil
 }
 

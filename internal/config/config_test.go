@@ -223,17 +223,47 @@ func TestChangedFileIsTakenAsAWhole(t *testing.T) {
 	if got := f.next(); got != nil {
 		t.Errorf("without a file %q is set", got)
 	}
-	f.write("log-level: debug\n")
-	if got := f.next(); got == nil || len(got) > 0 {
-		t.Errorf("without realms %q is set, want an empty table", got)
+	f.write("")
+	if got := f.next(); got != nil {
+		t.Errorf("of an empty file %q is set: every site would be gone", got)
 	}
 	// SIGHUP has the file read though it is as it was.
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.next(); got == nil || len(got) > 0 {
+	if got := f.next(); got != nil {
 		t.Errorf("after SIGHUP %q is set", got)
 	}
+	f.write("realms: [{url: https://c.example}]\n")
+	if got := f.next(); !slices.Equal(got, []string{"https://c.example"}) {
+		t.Errorf("at the end %q is set", got)
+	}
+}
+
+func TestPipeIsReadOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = os.WriteFile(path, []byte("realms: [{url: https://a.example}]\n"), 0o600) }()
+	read, err := Read(path)
+	if err != nil || len(read.Realms) != 1 {
+		t.Fatalf("%+v, %v", read, err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	told := &told{stop: stop}
+	NewWatcher(path, read, func(*File) error { return nil }, slog.New(slog.NewTextHandler(told, nil))).Follow(ctx, func(*realm.Table) error {
+		t.Error("something is set")
+		return nil
+	})
+}
+
+// told ends what is followed once something is logged.
+type told struct{ stop func() }
+
+func (w *told) Write(p []byte) (int, error) {
+	w.stop()
+	return len(p), nil
 }
 
 func TestChangedFlagsAreNamed(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/realm"
 	"github.com/rewarm/rewarm/internal/worker"
 )
@@ -53,6 +54,12 @@ func (w *Watcher) Site(url string) worker.Site { return (*w.sites.Load())[url] }
 // file that cannot be read, or whose realms are refused, changes nothing: set is
 // told so with a nil table.
 func (w *Watcher) Follow(ctx context.Context, set func(*realm.Table) error) {
+	// A pipe, as a shell's <(...) gives, has its bytes once.
+	if info, err := os.Stat(w.path); err == nil && !info.Mode().IsRegular() {
+		w.log.Info("configuration is no file, and not read again", "file", w.path)
+		<-ctx.Done()
+		return
+	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -89,6 +96,10 @@ func (w *Watcher) look(set func(*realm.Table) error, asked bool) {
 	}
 	if err == nil {
 		err = w.check(f)
+	}
+	if err == nil && len(f.Realms) == 0 && len(w.last.Realms) > 0 {
+		// A disk that is full leaves an empty file; it must not take every site away.
+		err = fault.New(fault.Usage, "%s: has no realms any more; to serve the one of --realm-url again, restart", w.path)
 	}
 	if err == nil {
 		err = set(f.Table())
