@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -58,7 +59,7 @@ type realmsFleet struct {
 }
 
 // startRealms runs a fleet of one realm server with several realms.
-func startRealms(t *testing.T, realmAddr string, urls ...string) *realmsFleet {
+func startRealms(t *testing.T, realmAddr string, host fs.FS, release string, urls ...string) *realmsFleet {
 	t.Helper()
 	type change struct {
 		table *realm.Table
@@ -66,7 +67,7 @@ func startRealms(t *testing.T, realmAddr string, urls ...string) *realmsFleet {
 	}
 	changes := make(chan change)
 	f := &realmsFleet{}
-	f.fleet = startFleetOn(t, sitesHost("r0"), "r0", func(o *app.UpOptions) {
+	f.fleet = startFleetOn(t, host, release, func(o *app.UpOptions) {
 		o.RealmAddr, o.Pages = realmAddr, 4
 		o.Worker = &worker.Options{Rate: 10_000, Concurrency: 2}
 		o.Realms = app.Realms{Table: tableOf(t, urls...), Follow: func(ctx context.Context, set func(*realm.Table) error) {
@@ -144,7 +145,7 @@ func TestSeveralRealmsOverOneHost(t *testing.T) {
 	}
 	one, two := "http://127.0.0.1:"+port, "http://localhost:"+port
 	shop, blog := two+"/shop", two+"/blog"
-	f := startRealms(t, at, one, two, shop)
+	f := startRealms(t, at, sitesHost("r0"), "r0", one, two, shop)
 	everywhere := func(release string, token words.Token, sites ...string) {
 		t.Helper()
 		for _, site := range sites {

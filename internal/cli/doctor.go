@@ -37,7 +37,7 @@ func (c *doctorCommand) Run(r *run) error {
 		checks = append(checks, check{"host", c.checkHost})
 	}
 	if r.config.path != "" {
-		checks = append(append(checks, checkConfig(r.config)), checkRealms(r.config)...)
+		checks = append(append(checks, checkConfig(r.config)), checkRealms(r.ctx, r.config)...)
 	}
 	failed := 0
 	for _, check := range checks {
