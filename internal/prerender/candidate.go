@@ -41,7 +41,7 @@ func (s *Server) observeCandidate(ctx context.Context, browser *resident, c chec
 func (s *Server) rehearse(ctx context.Context, browser *resident, c check, shell words.Shell) (given *page.Given, broken string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.budget/3, errBudget)
 	defer cancel()
-	opened, err := browser.open(ctx, page.OpenOptions{Shell: shell, StandbyURL: c.realm + "/_standby", Realms: s.options.Realms})
+	opened, err := browser.open(ctx, page.OpenOptions{Shell: shell, StandbyURL: c.realm + "/_standby", Realms: s.realms.all()})
 	if errors.Is(err, page.ErrNotWarm) {
 		return nil, "no page can be warmed with the release: " + err.Error(), nil
 	}

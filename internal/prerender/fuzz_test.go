@@ -68,7 +68,7 @@ func FuzzAsk(f *testing.F) {
 	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/x","renderOptions":{"timeoutMs":100,"mode":"isolated","viewport":{"width":9}}}}}`), "1500", "3", "t", "1.2")
 	f.Add([]byte(`{"data":{"attributes":{"command":"c","affinityType":"realm","affinityValue":"http://realm/y"}}}`), "", "x", "", "")
 	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm","realm":"http://realm/","affinityType":"user","affinityValue":"a\u0000b","priority":-1}}}`), "-1", "", " ", "")
-	server := &Server{options: Options{Realms: []string{"http://realm"}, RenderTimeout: time.Minute}}
+	server := &Server{options: Options{RenderTimeout: time.Minute}, realms: newRealms([]string{"http://realm"}, nil)}
 	f.Fuzz(func(t *testing.T, body []byte, budget, priority, pin, job string) {
 		for _, kind := range tasks() {
 			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(body)))
