@@ -70,11 +70,14 @@ func embed(ctx context.Context, o Options) (b *Bus, err error) {
 
 func serverOptions(ctx context.Context, o Options, dir string) (*server.Options, error) {
 	options := &server.Options{
-		ServerName:         "rewarm",
-		NoSigs:             true,
-		JetStream:          true,
-		StoreDir:           dir,
-		SyncAlways:         true,
+		ServerName: "rewarm",
+		NoSigs:     true,
+		JetStream:  true,
+		StoreDir:   dir,
+		SyncAlways: true,
+		// A peer whose machine is gone is gone, as one knows on its side.
+		PingInterval:       pingEvery,
+		MaxPingsOut:        2,
 		JetStreamMaxMemory: maxMemory,
 		JetStreamMaxStore:  maxStore,
 		Authorization:      o.Secret,

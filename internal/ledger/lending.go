@@ -26,14 +26,14 @@ const (
 	// how long after a server that has not got the file the others are waited for.
 	lendersAnswer = 2 * time.Second
 	lendersAgree  = 250 * time.Millisecond
-	lenders       = 4 // parts that a server reads at a time
+	lenders       = 4 // messages that a server answers at a time
 
 	lendSubject = "rewarm.files"
 	headerName  = "Rewarm-File"
-	headerFrom  = "Rewarm-From" // the part's offset
+	headerFrom  = "Rewarm-From" // the offset of the part that is asked for; none: who has it
 	headerSum   = "Rewarm-Sum"
 	headerSize  = "Rewarm-Size"
-	headerPeer  = "Rewarm-Peer" // where the next part is asked for
+	headerPeer  = "Rewarm-Peer" // where parts are asked for
 )
 
 // Lent is a file that a realm server lends: its content's SHA-256 in hex, and
@@ -42,6 +42,14 @@ type Lent struct {
 	Sum  string
 	Size int64
 	Open func() (io.ReadSeekCloser, error)
+}
+
+// Offer is another realm server's file, to be had by [Ledger.Fetch].
+type Offer struct {
+	Name string
+	Sum  string // of its content: SHA-256 in hex
+	Size int64  // in bytes
+	peer string
 }
 
 // Lend answers other realm servers that ask for a file of a release they have
@@ -76,12 +84,18 @@ func (l *Ledger) Lend(ctx context.Context, find func(name string) (Lent, bool)) 
 	return nil
 }
 
-// lend answers with the part that is asked for; without a sum the file is not here.
+// lend says whether the file is here, by its sum, and gives the part that is
+// asked for.
 func (l *Ledger) lend(msg *nats.Msg, own string, find func(name string) (Lent, bool)) error {
 	answer := nats.NewMsg(msg.Reply)
-	from, err := strconv.ParseInt(msg.Header.Get(headerFrom), 10, 64)
 	f, ok := find(msg.Header.Get(headerName))
-	if err == nil && ok && f.Size <= MaxLent && from >= 0 && (from < f.Size || from == 0) {
+	if ok = ok && f.Size <= MaxLent; ok {
+		answer.Header.Set(headerSum, f.Sum)
+		answer.Header.Set(headerSize, strconv.FormatInt(f.Size, 10))
+		answer.Header.Set(headerPeer, own)
+	}
+	from, err := strconv.ParseInt(msg.Header.Get(headerFrom), 10, 64)
+	if ok && err == nil && from >= 0 && from < f.Size {
 		content, err := f.Open()
 		if err != nil {
 			return err
@@ -94,99 +108,92 @@ func (l *Ledger) lend(msg *nats.Msg, own string, find func(name string) (Lent, b
 		if _, err := io.ReadFull(content, answer.Data); err != nil {
 			return err
 		}
-		answer.Header.Set(headerSum, f.Sum)
-		answer.Header.Set(headerSize, strconv.FormatInt(f.Size, 10))
-		answer.Header.Set(headerPeer, own)
 	}
 	return l.nc.PublishMsg(answer)
 }
 
-// Borrow writes a file that another realm server has, and returns its SHA-256
-// in hex and its size. [ErrAbsent] says that none of those that answer has it;
-// what was written before an error is not the file.
-func (l *Ledger) Borrow(ctx context.Context, name string, w io.Writer) (sum string, size int64, err error) {
+// Find asks the other realm servers for a file, and returns the first offer.
+// [ErrAbsent] says that none of those that answer has it.
+func (l *Ledger) Find(ctx context.Context, name string) (offer Offer, err error) {
 	err = l.bounded(ctx, func(ctx context.Context) error {
-		first, err := l.firstPart(ctx, name)
-		if err != nil {
-			return err
-		}
-		sum = first.Header.Get(headerSum)
-		if size, err = strconv.ParseInt(first.Header.Get(headerSize), 10, 64); err != nil || size < 0 || size > MaxLent {
-			return fmt.Errorf("%w: a size of %q", ErrInvalid, first.Header.Get(headerSize))
-		}
-		return l.parts(ctx, name, first, size, sum, w)
+		offer, err = l.firstOffer(ctx, name)
+		return err
 	})
 	if errors.Is(err, ErrAbsent) {
-		return "", 0, fmt.Errorf("ledger: borrow %s: %w", name, ErrAbsent)
+		return offer, fmt.Errorf("ledger: find %s: %w", name, ErrAbsent)
 	}
-	return sum, size, classify(ctx, "borrow "+name, err)
+	return offer, classify(ctx, "find "+name, err)
 }
 
-// firstPart is the beginning of the file, of whoever has it.
-func (l *Ledger) firstPart(ctx context.Context, name string) (*nats.Msg, error) {
+func (l *Ledger) firstOffer(ctx context.Context, name string) (Offer, error) {
 	answers, err := l.nc.SubscribeSync(nats.NewInbox())
 	if err != nil {
-		return nil, err
+		return Offer{}, err
 	}
 	defer func() { _ = answers.Unsubscribe() }() // the connection may have ended before
-	if err := l.nc.PublishMsg(askFor(name, 0, lendSubject, answers.Subject)); err != nil {
-		return nil, err
+	ask := nats.NewMsg(lendSubject)
+	ask.Reply = answers.Subject
+	ask.Header.Set(headerName, name)
+	if err := l.nc.PublishMsg(ask); err != nil {
+		return Offer{}, err
 	}
-	wait := lendersAnswer
-	for until := time.Now().Add(wait); ; {
+	agreed := false
+	for until := time.Now().Add(lendersAnswer); ; {
 		waiting, cancel := context.WithDeadline(ctx, until)
 		msg, err := answers.NextMsgWithContext(waiting)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return Offer{}, ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
-			return nil, ErrAbsent
+			return Offer{}, ErrAbsent
 		case err != nil:
-			return nil, err
+			return Offer{}, err
 		case msg.Header.Get("Status") == "503": // nobody else is there
-			return nil, ErrAbsent
+			return Offer{}, ErrAbsent
 		case msg.Header.Get(headerSum) != "":
-			return msg, nil
+			return offerOf(name, msg)
 		}
-		if wait == lendersAnswer {
-			wait = lendersAgree
-			until = time.Now().Add(wait)
+		if !agreed {
+			agreed, until = true, time.Now().Add(lendersAgree)
 		}
 	}
 }
 
-// parts writes the file, one part after the other, of the server that the first
-// came from.
-func (l *Ledger) parts(ctx context.Context, name string, part *nats.Msg, size int64, sum string, w io.Writer) error {
-	hash := sha256.New()
-	out := io.MultiWriter(w, hash)
-	for written := int64(0); ; {
-		if part.Header.Get(headerSum) != sum || len(part.Data) == 0 && written < size || written+int64(len(part.Data)) > size {
-			return errors.New("the file changed while it was lent")
-		}
-		if _, err := out.Write(part.Data); err != nil {
-			return err
-		}
-		if written += int64(len(part.Data)); written == size {
-			break
-		}
-		var err error
-		asked := askFor(name, written, part.Header.Get(headerPeer), "")
-		if part, err = l.nc.RequestMsgWithContext(ctx, asked); err != nil {
-			return err
-		}
+func offerOf(name string, msg *nats.Msg) (Offer, error) {
+	size, err := strconv.ParseInt(msg.Header.Get(headerSize), 10, 64)
+	if err != nil || size < 0 || size > MaxLent {
+		return Offer{}, fmt.Errorf("%w: a size of %q", ErrInvalid, msg.Header.Get(headerSize))
 	}
-	if hex.EncodeToString(hash.Sum(nil)) != sum {
-		return errors.New("the file is not what its sum says")
-	}
-	return nil
+	return Offer{Name: name, Sum: msg.Header.Get(headerSum), Size: size, peer: msg.Header.Get(headerPeer)}, nil
 }
 
-func askFor(name string, from int64, subject, reply string) *nats.Msg {
-	msg := nats.NewMsg(subject)
-	msg.Reply = reply
-	msg.Header.Set(headerName, name)
-	msg.Header.Set(headerFrom, strconv.FormatInt(from, 10))
-	return msg
+// Fetch writes the file that is offered. What was written before an error is
+// not the file.
+func (l *Ledger) Fetch(ctx context.Context, offer Offer, w io.Writer) error {
+	return classify(ctx, "fetch "+offer.Name, l.bounded(ctx, func(ctx context.Context) error {
+		hash := sha256.New()
+		out := io.MultiWriter(w, hash)
+		for written := int64(0); written < offer.Size; {
+			ask := nats.NewMsg(offer.peer)
+			ask.Header.Set(headerName, offer.Name)
+			ask.Header.Set(headerFrom, strconv.FormatInt(written, 10))
+			part, err := l.nc.RequestMsgWithContext(ctx, ask)
+			if err != nil {
+				return err
+			}
+			n := int64(len(part.Data))
+			if part.Header.Get(headerSum) != offer.Sum || n == 0 || written+n > offer.Size {
+				return errors.New("the file changed while it was lent")
+			}
+			if _, err := out.Write(part.Data); err != nil {
+				return err
+			}
+			written += n
+		}
+		if hex.EncodeToString(hash.Sum(nil)) != offer.Sum {
+			return errors.New("the file is not what its sum says")
+		}
+		return nil
+	}))
 }

@@ -49,9 +49,12 @@ func TestRealmServersLendEachOtherFiles(t *testing.T) {
 	a := lender(t, home.Addr(), map[string]string{"a.js": "a", "empty.txt": ""})
 	borrow := func(l *Ledger, name string) (string, error) {
 		var got bytes.Buffer
-		sum, size, err := l.Borrow(t.Context(), name, &got)
-		if err == nil && (size != int64(got.Len()) || len(sum) != 64) {
-			t.Errorf("%s: %d bytes of %q for %d", name, size, sum, got.Len())
+		offer, err := l.Find(t.Context(), name)
+		if err == nil {
+			err = l.Fetch(t.Context(), offer, &got)
+		}
+		if err == nil && (offer.Size != int64(got.Len()) || len(offer.Sum) != 64) {
+			t.Errorf("%+v for %d bytes", offer, got.Len())
 		}
 		return got.String(), err
 	}
@@ -60,7 +63,14 @@ func TestRealmServersLendEachOtherFiles(t *testing.T) {
 		t.Errorf("alone: %v", err)
 	}
 	b := lender(t, home.Addr(), map[string]string{"large.js": large, "lie.js": "lie"})
-	lender(t, home.Addr(), nil)
+	lender(t, home.Addr(), map[string]string{"large.js": large})
+	before := a.nc.Stats().InBytes
+	if got, err := borrow(a, "large.js"); err != nil || got != large {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if came := a.nc.Stats().InBytes - before; came > uint64(len(large))*3/2 {
+		t.Errorf("%d bytes came for %d: of more than one that has it", came, len(large))
+	}
 	for _, c := range []struct {
 		by   *Ledger
 		name string

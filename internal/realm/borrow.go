@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -17,15 +16,20 @@ import (
 type Peers interface {
 	// Lend answers peers until ctx ends.
 	Lend(ctx context.Context, find func(name string) (ledger.Lent, bool)) error
-	// Borrow fails with [ledger.ErrAbsent] when no peer has the file.
-	Borrow(ctx context.Context, name string, w io.Writer) (sum string, size int64, err error)
+	// Find fails with [ledger.ErrAbsent] when no peer has the file.
+	Find(ctx context.Context, name string) (ledger.Offer, error)
+	Fetch(ctx context.Context, offer ledger.Offer, w io.Writer) error
 }
 
-// Bounds of what is kept of borrowed files; when they are reached all are
-// borrowed anew.
+// Bounds of borrowing. What is kept is borrowed anew once they are reached.
 const (
+	maxBorrowing     = 64
 	maxBorrowedFiles = 5000
 	maxBorrowedBytes = 256 << 20
+	maxBriefFiles    = 200
+	// borrowPatience is how long a visitor waits for the turn of a file that
+	// most likely nobody has: names can be made up.
+	borrowPatience = 300 * time.Millisecond
 )
 
 // borrowed are files of releases that this server has not got. They are behind
@@ -34,49 +38,67 @@ type borrowed struct {
 	demands *demands
 
 	mu    sync.Mutex
-	files map[string]file
-	until map[string]time.Time // of those that may change under their name
-	bytes int64
+	files map[string]file // whose names carry a hash
+	bytes int64           // of those
+	brief map[string]brief
+}
+
+// brief is a file that may change under its name.
+type brief struct {
+	file
+	until time.Time
 }
 
 func newBorrowed() *borrowed {
-	return &borrowed{demands: newDemands(), files: map[string]file{}, until: map[string]time.Time{}}
+	return &borrowed{demands: newDemands(maxBorrowing, borrowPatience), files: map[string]file{}, brief: map[string]brief{}}
 }
 
 func (b *borrowed) find(name string, now time.Time) (file, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	f, ok := b.files[name]
-	if until, changes := b.until[name]; changes && !now.Before(until) {
-		ok = false
+	if f, ok := b.files[name]; ok {
+		return f, true
 	}
-	return f, ok
+	f, ok := b.brief[name]
+	return f.file, ok && now.Before(f.until)
 }
 
 func (b *borrowed) add(name string, f file, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bytes += f.Size; len(b.files) >= maxBorrowedFiles || b.bytes > maxBorrowedBytes {
+	if !hashed(name) {
+		if len(b.brief) >= maxBriefFiles {
+			clear(b.brief)
+		}
+		b.brief[name] = brief{f, now.Add(demandHold)}
+		return
+	}
+	if b.bytes += f.Size - b.files[name].Size; len(b.files) >= maxBorrowedFiles || b.bytes > maxBorrowedBytes {
 		clear(b.files)
-		clear(b.until)
 		b.bytes = f.Size
 	}
 	b.files[name] = f
-	if !hashed(name) {
-		b.until[name] = now.Add(demandHold)
-	}
 }
 
 // all keeps the contents from being pruned.
 func (b *borrowed) all() *release {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return (&release{}).plus(b.files)
+	all := (&release{}).plus(b.files)
+	for name, f := range b.brief {
+		all.files[name] = f.file
+	}
+	return all
 }
 
-// lend is what peers may have: the files of the releases kept here.
+// lend is what peers may have: the files of the releases kept here. Of a release
+// that visitors are not to get yet, only what they cannot come upon.
 func (s *Server) lend(name string) (ledger.Lent, bool) {
-	f, _, ok := s.releases.Load().find(name)
+	releases := s.releases.Load()
+	f, _, ok := releases.find(name)
+	if ok && s.unpromoted() != "" {
+		ok = releases.current().early(name)
+	}
 	return ledger.Lent{Sum: f.Sum, Size: f.Size, Open: func() (io.ReadSeekCloser, error) { return s.depot.open(f) }}, ok
 }
 
@@ -88,25 +110,31 @@ func (s *Server) borrow(ctx context.Context, name string) (file, bool) {
 	if f, ok := s.borrowed.find(name, s.o.Now()); ok {
 		return f, true
 	}
-	err := s.borrowed.demands.get(ctx, name, s.o.Now, func(ctx context.Context) error {
-		in, err := s.depot.receive(func(w io.Writer) (string, int64, error) { return s.o.Peers.Borrow(ctx, name, w) })
-		if err != nil {
-			return err
-		}
-		s.switching.Lock() // nothing is pruned between the content and its name
-		defer s.switching.Unlock()
-		f, err := s.depot.settle(in)
-		if err != nil {
-			return err
-		}
-		s.borrowed.add(name, f, s.o.Now())
-		return nil
-	})
+	err := s.borrowed.demands.get(ctx, name, s.o.Now, func(ctx context.Context) error { return s.fetchLent(ctx, name) })
 	if err != nil {
-		if !errors.Is(err, ledger.ErrAbsent) && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrNotExist) {
+		if !errors.Is(err, ledger.ErrAbsent) && ctx.Err() == nil {
 			s.o.Log.Debug("file not borrowed", "name", name, "error", err)
 		}
 		return file{}, false
 	}
 	return s.borrowed.find(name, s.o.Now())
+}
+
+func (s *Server) fetchLent(ctx context.Context, name string) error {
+	offer, err := s.o.Peers.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	in, err := s.depot.receive(func(w io.Writer) (string, int64, error) { return offer.Sum, offer.Size, s.o.Peers.Fetch(ctx, offer, w) })
+	if err != nil {
+		return err
+	}
+	s.switching.Lock() // nothing is pruned between the content and its name
+	defer s.switching.Unlock()
+	f, err := s.depot.settle(in)
+	if err != nil {
+		return err
+	}
+	s.borrowed.add(name, f, s.o.Now())
+	return nil
 }

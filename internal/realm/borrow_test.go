@@ -2,7 +2,10 @@ package realm
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -89,5 +92,71 @@ func TestFilesOfAPeersReleaseAreFound(t *testing.T) {
 	ask(t, old, http.MethodPost, "/_post-deployment")
 	if got := get(t, old, "/assets/main-bbbbbbb2.js"); got.code != 200 {
 		t.Errorf("borrowed, after a deploy: %d", got.code)
+	}
+}
+
+// A server that has nothing but a release that is not promoted lends of it only
+// what nobody comes upon by a name known beforehand.
+func TestAReleaseThatIsNotPromotedIsNotLent(t *testing.T) {
+	stores := fleetStores(t, 2)
+	o := options(t)
+	o.Peers = stores[0]
+	promoted, _ := start(t, o)
+	f := newFleet()
+	f.promote(1, tokenOf("aaaaaaa1"))
+	o = gatedOn(t, f)
+	o.Peers = stores[1]
+	deploy(t, o.Host, "bbbbbbb2")
+	put(t, o.Host, map[string]string{"worker.js": "worker", "assets/page.html": "<p>"})
+	unpromoted, _ := start(t, o)
+	until(t, "it has heard what is promoted", func() bool { return get(t, unpromoted, "/readyz").code == http.StatusServiceUnavailable })
+	until(t, "it lends", func() bool { return get(t, promoted, "/assets/main-bbbbbbb2.js").code == http.StatusOK })
+	for _, path := range []string{"/worker.js", "/assets/page.html"} {
+		if got := get(t, promoted, path); got.code != http.StatusNotFound {
+			t.Errorf("%s: %d %q", path, got.code, got.body)
+		}
+	}
+}
+
+func TestBorrowedFilesAreCountedOnce(t *testing.T) {
+	b, now := newBorrowed(), time.Now()
+	for n := range 3 * maxBriefFiles {
+		b.add("assets/kept-1234abcd.js", file{Sum: "k", Size: maxBorrowedBytes / 2}, now)
+		b.add(fmt.Sprintf("%d.svg", n), file{Sum: "s", Size: maxBorrowedBytes / 2}, now)
+	}
+	if _, ok := b.find("assets/kept-1234abcd.js", now); !ok || len(b.brief) > maxBriefFiles {
+		t.Errorf("%t, %d brief ones", ok, len(b.brief))
+	}
+	b.add("assets/more-1234abcd.js", file{Sum: "m", Size: maxBorrowedBytes}, now)
+	if _, ok := b.find("assets/more-1234abcd.js", now); !ok || len(b.files) != 1 {
+		t.Errorf("%t, %d files", ok, len(b.files))
+	}
+}
+
+// However many made-up names are asked for, nobody waits long for their turn, and
+// what could not be asked is not taken for absent.
+func TestABusyBorrowerSaysSo(t *testing.T) {
+	d := newDemands(1, time.Millisecond)
+	flying, release := make(chan struct{}), make(chan struct{})
+	var one sync.WaitGroup
+	one.Go(func() {
+		_ = d.get(t.Context(), "a.js", time.Now, func(context.Context) error { close(flying); <-release; return nil })
+	})
+	<-flying
+	never := func(context.Context) error { t.Error("there is no room"); return nil }
+	if err := d.get(t.Context(), "b.js", time.Now, never); !errors.Is(err, errBusy) {
+		t.Errorf("no room: %v", err)
+	}
+	close(release)
+	one.Wait()
+	if err := d.get(t.Context(), "b.js", time.Now, func(context.Context) error { return nil }); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	for n := range 2 * maxHeld {
+		_ = d.get(t.Context(), fmt.Sprint(n), time.Now, func(context.Context) error { return ledger.ErrAbsent })
+	}
+	last := fmt.Sprint(2*maxHeld - 1)
+	if err := d.get(t.Context(), last, time.Now, never); !errors.Is(err, ledger.ErrAbsent) || len(d.held) > maxHeld {
+		t.Errorf("%v, %d held", err, len(d.held))
 	}
 }

@@ -27,9 +27,13 @@ const (
 // while it was fetched: which release it is of is not known.
 var errMoved = errors.New("another release became current")
 
+// errBusy is what a file gets for whose fetch there was no room in time.
+var errBusy = errors.New("too many files are being fetched")
+
 // demands are the files being fetched, and those that could not be had.
 type demands struct {
-	slots chan struct{}
+	slots    chan struct{}
+	patience time.Duration // with a slot; 0: as long as who asks has
 
 	mu      sync.Mutex
 	flights map[string]*flight
@@ -47,8 +51,8 @@ type held struct {
 	until time.Time
 }
 
-func newDemands() *demands {
-	return &demands{slots: make(chan struct{}, maxDemands), flights: map[string]*flight{}, held: map[string]held{}}
+func newDemands(most int, patience time.Duration) *demands {
+	return &demands{slots: make(chan struct{}, most), patience: patience, flights: map[string]*flight{}, held: map[string]held{}}
 }
 
 // forget makes every file asked for anew, as after a release was accepted.
@@ -78,21 +82,27 @@ func (d *demands) land(name string, f *flight, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.flights, name)
-	if f.err != nil && !retried(f.err) {
+	if holds(f.err) {
 		for other, h := range d.held {
 			if len(d.held) >= maxHeld && !now.Before(h.until) {
 				delete(d.held, other)
 			}
 		}
-		if len(d.held) < maxHeld {
-			d.held[name] = held{f.err, now.Add(demandHold)}
+		for other := range d.held {
+			if len(d.held) >= maxHeld { // made-up names keep no other from being held
+				delete(d.held, other)
+			}
 		}
+		d.held[name] = held{f.err, now.Add(demandHold)}
 	}
 	close(f.done)
 }
 
 // retried tells what says nothing of the file.
 func retried(err error) bool { return errors.Is(err, errMoved) || errors.Is(err, context.Canceled) }
+
+// holds tells whether an error is held: busy says nothing of the file.
+func holds(err error) bool { return err != nil && !retried(err) && !errors.Is(err, errBusy) }
 
 // get is what came of fetching a file: of the flight under way, if there is one.
 func (d *demands) get(ctx context.Context, name string, now func() time.Time, fetch func(ctx context.Context) error) error {
@@ -119,8 +129,16 @@ func (d *demands) get(ctx context.Context, name string, now func() time.Time, fe
 }
 
 func (d *demands) fly(ctx context.Context, fetch func(ctx context.Context) error) error {
+	var late <-chan time.Time
+	if d.patience > 0 {
+		timer := time.NewTimer(d.patience)
+		defer timer.Stop()
+		late = timer.C
+	}
 	select {
 	case d.slots <- struct{}{}:
+	case <-late:
+		return errBusy
 	case <-ctx.Done():
 		return ctx.Err()
 	}

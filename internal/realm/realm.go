@@ -231,7 +231,7 @@ func New(o Options) (_ *Server, err error) {
 	s := &Server{
 		o:            o,
 		accepting:    make(chan struct{}, 1),
-		demands:      newDemands(),
+		demands:      newDemands(maxDemands, 0),
 		borrowed:     newBorrowed(),
 		reports:      make(chan hookReport, 1),
 		sitesChanged: make(chan struct{}, 1),
