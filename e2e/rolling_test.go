@@ -109,8 +109,13 @@ func TestW04_RollingDeployOfTwoRealmServersConverges(t *testing.T) {
 		f.until("it answers", func() bool { return f.status("http://"+addrs[i]+"/livez") == http.StatusOK })
 		if n == 0 {
 			f.origin = "http://" + addrs[i]
-			f.note("r2", f.token())
+			r2 := f.token()
 			f.origin = ""
+			f.until("the manager knows of r2", func() bool {
+				rollout, ok := f.progress()
+				return ok && rollout.Release.Token == r2
+			})
+			f.note("r2", r2)
 			f.bothHave(addrs[:], hosts[:])
 		}
 		l.more(callers)

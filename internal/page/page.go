@@ -38,8 +38,9 @@ var ErrNotWarm = errors.New("page is not warm")
 // A page never serves two.
 var ErrCredentials = errors.New("page belongs to other credentials")
 
-// closeLimit bounds the wait for a context to be closed.
-const closeLimit = 2 * time.Second
+// closeLimit bounds the wait for a context to be closed: a busy machine may take
+// seconds, and nobody waits for it but who ends.
+const closeLimit = 10 * time.Second
 
 // OpenOptions say what page to open.
 type OpenOptions struct {
