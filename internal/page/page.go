@@ -38,9 +38,12 @@ var ErrNotWarm = errors.New("page is not warm")
 // A page never serves two.
 var ErrCredentials = errors.New("page belongs to other credentials")
 
-// closeLimit bounds the wait for a context to be closed: a busy machine may take
-// seconds, and nobody waits for it but who ends.
-const closeLimit = 10 * time.Second
+// What bounds the wait for a context to be closed, which takes a busy machine
+// seconds: that of who ends, and that of who has an answer to give.
+const (
+	closeLimit = 10 * time.Second
+	leaveLimit = 2 * time.Second
+)
 
 // OpenOptions say what page to open.
 type OpenOptions struct {
@@ -235,7 +238,7 @@ func (p *Page) watchSign(ctx context.Context, within time.Duration) (signed cont
 func (p *Page) Close() error {
 	p.closing.Do(func() {
 		p.end()
-		p.closeErr = p.dispose()
+		p.closeErr = p.dispose(closeLimit)
 		p.stop(chrome.ErrGone)
 		p.pump.Wait()
 	})

@@ -45,7 +45,7 @@ func (b *Browser) newTab(ctx context.Context, events ...string) (*tab, error) {
 		return nil, err
 	}
 	t.context = made.BrowserContextID
-	fail := func(err error) (*tab, error) { return nil, errors.Join(err, t.dispose()) }
+	fail := func(err error) (*tab, error) { return nil, errors.Join(err, t.dispose(leaveLimit)) }
 	_ = root.Post(browser.CommandSetDownloadBehavior, browser.SetDownloadBehaviorParams{
 		Behavior: browser.SetDownloadBehaviorBehaviorDeny, BrowserContextID: t.context})
 	for _, name := range denied {
@@ -101,12 +101,13 @@ func (t *tab) evaluate(ctx context.Context, world runtime.ExecutionContextID, ex
 		runtime.EvaluateParams{Expression: expression, ReturnByValue: &yes, Silent: &yes, AwaitPromise: &yes, ContextID: world}, into)
 }
 
-// dispose closes the context with all that is in it.
-func (t *tab) dispose() error {
+// dispose closes the context with all that is in it, and waits for that until
+// the limit.
+func (t *tab) dispose(limit time.Duration) error {
 	t.browser.mu.Lock()
 	delete(t.browser.owned, t.context)
 	t.browser.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(context.Background(), closeLimit, errors.New("the browser did not close the context in time"))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, errors.New("the browser did not close the context in time"))
 	defer cancel()
 	_, err := chrome.Call(ctx, t.browser.chrome.Root(), target.DisposeBrowserContext, target.DisposeBrowserContextParams{BrowserContextID: t.context})
 	if err != nil && !errors.Is(err, chrome.ErrGone) {

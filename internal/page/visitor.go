@@ -92,7 +92,7 @@ func (b *Browser) Observe(ctx context.Context, o ObserveOptions) (Observation, e
 	pump.Go(func() { v.hear(hearing) })
 	defer func() {
 		v.end()
-		_ = v.dispose() // a context that is slow to close is on its way out, and no fault of the verdict
+		_ = v.dispose(leaveLimit) // a context that is slow to close is on its way out, and no fault of the verdict
 		stop(chrome.ErrGone)
 		pump.Wait()
 	}()

@@ -100,7 +100,7 @@ func (v *visitor) before(ctx context.Context, body []byte, seen *Observation) er
 		return err
 	}
 	b := &visitor{tab: opened, options: v.options}
-	defer func() { _ = b.dispose() }() // as slow as the browser, and as harmless, as the visitor's
+	defer func() { _ = b.dispose(leaveLimit) }() // as slow as the browser, and as harmless, as the visitor's
 	loading, cancel := context.WithTimeout(ctx, beforeLimit)
 	defer cancel()
 	if err := b.showStill(loading, seen.FinalURL, body); err != nil && loading.Err() == nil {
