@@ -164,7 +164,12 @@ func (s *Server) switchTo(r *release) (held bool, err error) {
 			r = r.plus(current.files) // what was asked for while this was collected
 		}
 	}
-	return false, s.serveFrom(r, before.with(r).holding(r))
+	after := before.with(r).holding(r)
+	if err := s.serveFrom(r, after); err != nil {
+		return false, err
+	}
+	s.prune(after) // after the switch: nothing served names the old files any more
+	return false, nil
 }
 
 // serveFrom switches to a set in which r is current. It needs switching.
@@ -173,6 +178,5 @@ func (s *Server) serveFrom(r *release, after *releaseSet) error {
 		return err
 	}
 	s.releases.Store(after)
-	s.prune(after) // after the switch: nothing served names the old files any more
 	return nil
 }

@@ -116,7 +116,22 @@ func (s *Server) follow(said client.Orders) (r *release, previous words.Token, e
 	}
 	served := *found
 	served.since = s.o.Now()
-	return &served, previous, s.serveFrom(&served, before.with(&served))
+	if err := s.serveFrom(&served, before.with(&served)); err != nil {
+		return nil, "", err
+	}
+	s.pruneIdle()
+	return &served, previous, nil
+}
+
+// pruneIdle prunes unless a release is being collected: no set names its files
+// yet. That accept prunes at its end. It needs switching.
+func (s *Server) pruneIdle() {
+	select {
+	case s.accepting <- struct{}{}:
+		defer func() { <-s.accepting }()
+		s.prune(s.releases.Load())
+	default:
+	}
 }
 
 // hold keeps r beside what is served. It needs switching.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/client"
 	history "github.com/rewarm/rewarm/internal/release"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
@@ -301,4 +302,42 @@ func TestVisitorsGetWholeReleasesWhileOthersArePromoted(t *testing.T) {
 	}
 	stop()
 	visitors.Wait()
+}
+
+// whileCollecting does something between a release's collection and its switch.
+type whileCollecting struct {
+	source
+	do func()
+}
+
+func (w whileCollecting) collect(ctx context.Context, kept *releaseSet) (collected, error) {
+	c, err := w.source.collect(ctx, kept)
+	w.do()
+	return c, err
+}
+
+// No release names what is being collected, so a promotion in the middle of it
+// must not take its files for old ones.
+func TestAPromotionSparesTheReleaseThatIsBeingCollected(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	deploy(t, o.Host, "bbbbbbb2")
+	mustAccept(t, s)
+	deploy(t, o.Host, "ccccccc3")
+	s.source = whileCollecting{s.source, func() {
+		if err := s.hear(t.Context(), client.Orders{Sequence: 2, Token: tokenOf("bbbbbbb2")}); err != nil {
+			t.Error(err)
+		}
+	}}
+	mustAccept(t, s)
+	serves(t, s, "bbbbbbb2")
+	for _, path := range []string{"/assets/main-ccccccc3.js", "/assets/main-bbbbbbb2.js"} {
+		if a := get(t, s, path); a.code != http.StatusOK {
+			t.Errorf("%s: %d", path, a.code)
+		}
+	}
+	f.promote(3, tokenOf("ccccccc3"))
+	until(t, "it is served", func() bool { return s.Token() == tokenOf("ccccccc3") })
+	serves(t, s, "ccccccc3")
 }
