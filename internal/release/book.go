@@ -65,6 +65,9 @@ type State struct {
 	Sequence uint64          `json:"sequence"`          // highest ever given
 	History  []words.Release `json:"history"`           // newest first; the first is current
 	Refused  []Refusal       `json:"refused,omitempty"` // candidates, newest first
+	// Gated: realm servers wait for promotions. It outlives them: an operator may
+	// stop them all because of a release, and undo it then.
+	Gated bool `json:"gated,omitempty"`
 }
 
 // Reporter is what is known of one realm server. Reporters are shared between

@@ -62,13 +62,20 @@ func (c Candidate) Waits() string {
 func (b *Book) Candidate(now time.Time) (c Candidate, ok bool) {
 	var newest Held
 	names := slices.Sorted(maps.Keys(b.reporters))
+	old := map[words.Token]bool{} // asked for once each: it takes all reporters
 	for _, name := range names {
 		held := b.held(now, b.reporters[name])
 		if held.Token == "" || held.On.Before(newest.On) {
 			continue
 		}
-		if _, missing := b.have(now, held.Token); len(missing) > 0 && b.Known(held.Token) && !held.Deployed {
-			continue // an old replica, until all of them are
+		if b.Known(held.Token) && !held.Deployed {
+			if _, judged := old[held.Token]; !judged {
+				_, missing := b.have(now, held.Token)
+				old[held.Token] = len(missing) > 0
+			}
+			if old[held.Token] {
+				continue // an old replica, until all of them are
+			}
 		}
 		newest, c.Reporter = held, name
 	}
@@ -156,12 +163,19 @@ func (b *Book) Gated(realm string) bool {
 	return false
 }
 
-// gated reports whether a live realm server waits for promotions.
-func (b *Book) gated(now time.Time) bool {
-	for _, r := range b.reporters {
-		if r.Gated && r.Live(now) {
-			return true
+// noteGated takes in whether realm servers wait for promotions: the last that
+// spoke did, or one that does is remembered.
+func (b *Book) noteGated(r Report) {
+	gated := r.Gated
+	switch {
+	case !gated && r.Source != words.SourceBoot && r.Source != words.SourcePresence:
+		return // an operator's word, or what another found
+	case !gated:
+		for _, other := range b.reporters {
+			gated = gated || other.Gated
 		}
 	}
-	return false
+	if b.state.Gated != gated {
+		b.state.Gated, b.changed = gated, true
+	}
 }

@@ -174,13 +174,12 @@ func (m *gatedModel) actions() map[string]func(*rapid.T) {
 		"recheck": func(t *rapid.T) { m.step(t, "recheck", func() { m.book.Recheck(at(m.now)) }, never) },
 		"undo": func(t *rapid.T) {
 			before, _ := m.book.Current()
-			gated := m.book.gated(at(m.now))
 			m.step(t, "undo", func() {
 				o := m.book.Undo(at(m.now))
 				switch {
 				case o.Refused != nil:
 					m.dropped[o.Refused.Token] = true
-				case o.New != nil && gated:
+				case o.New != nil:
 					m.dropped[before.Token] = true
 				}
 			}, func(_, to words.Release) bool { return m.was[to.Token] && !m.dropped[to.Token] })

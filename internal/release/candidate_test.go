@@ -2,6 +2,7 @@ package release
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -248,5 +249,54 @@ func TestEvidenceIsBounded(t *testing.T) {
 	b.Refuse(at(90), Refusal{Token: "huge", Checks: []words.Verdict{{URL: strings.Repeat("u", MaxEvidence)}}})
 	if r, _ := b.refusal("huge"); r.Checks != nil {
 		t.Error("evidence beyond the bound was kept")
+	}
+}
+
+// An operator who stops the realm servers because of a release, and undoes it
+// then, does not get it back when they return.
+func TestWhatIsUndoneWhileNoServerIsLiveStaysUndone(t *testing.T) {
+	for name, gone := range map[string]int{"of late": 40, "and forgotten": 600} {
+		t.Run(name, func(t *testing.T) {
+			b := gatedPair()
+			hold := func(s int, serves, holds words.Token) {
+				gatedSays(b, s, "r1", serves, holds)
+				gatedSays(b, s, "r2", serves, holds)
+			}
+			hold(11, "a", "b")
+			b.Pass(at(11), "b")
+			hold(22, "b", "")
+			b = Open(b.State(), b.Reporters(at(gone)))
+			if o := b.Undo(at(gone)); o.New == nil || o.New.Token != "a" {
+				t.Fatalf("%+v", o)
+			}
+			for s := gone + 1; s < gone+60; s += 5 {
+				hold(s, "a", "b")
+				if o := b.Pass(at(s), "b"); o.New != nil {
+					t.Fatalf("promoted again after %d s", s-gone)
+				}
+			}
+		})
+	}
+}
+
+func TestAFleetThatIsGatedNoMoreRefusesNothingOnUndo(t *testing.T) {
+	b := gatedPair()
+	b.Report(at(400), say("r3", "b", words.SourceBoot))
+	if o := b.Undo(at(401)); o.New == nil || len(b.State().Refused) != 0 {
+		t.Errorf("%+v, %+v", o, b.State().Refused)
+	}
+}
+
+// Candidate is asked for at every report: its work must not grow with the
+// square of the servers, all of which hold the same.
+func BenchmarkCandidateOfAThousandServers(b *testing.B) {
+	book := Open(State{}, nil)
+	for i := range 1000 {
+		gatedSays(book, 0, fmt.Sprintf("r%d", i), "a", "b")
+	}
+	for b.Loop() {
+		if _, ok := book.Candidate(at(1)); !ok {
+			b.Fatal("none")
+		}
 	}
 }

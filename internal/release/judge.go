@@ -22,6 +22,7 @@ func (b *Book) Report(now time.Time, r Report) Outcome {
 	heard.Behind = outcome.Behind
 	b.reporters[heard.Name] = heard
 	b.forget(now)
+	b.noteGated(r)
 	if outcome.New == nil {
 		if outcome = b.redeployed(now); outcome.New != nil {
 			heard.Behind = b.behind(heard)

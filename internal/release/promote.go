@@ -91,7 +91,7 @@ func (b *Book) Undo(now time.Time) Outcome {
 			continue
 		}
 		o := b.Report(now, Report{Token: before.Token, Source: words.SourceOperator, Reporter: "undo"})
-		if b.gated(now) {
+		if b.state.Gated {
 			b.refuse(now, Refusal{Token: current.Token, Detail: "undone by an operator", Dropped: true})
 		}
 		return o
