@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/chrome"
 	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/page"
@@ -42,11 +43,14 @@ func (s *Server) rehearse(ctx context.Context, browser *resident, c check, shell
 	ctx, cancel := context.WithTimeoutCause(ctx, c.budget/3, errBudget)
 	defer cancel()
 	opened, err := browser.open(ctx, page.OpenOptions{Shell: shell, StandbyURL: c.realm + "/_standby", Realms: s.realms.all()})
-	if errors.Is(err, page.ErrNotWarm) {
-		return nil, "no page can be warmed with the release: " + err.Error(), nil
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case !errors.Is(err, page.ErrNotWarm):
 		return nil, "", err
+	case ctx.Err() != nil || isOurs(err):
+		return nil, "", fault.Refuse(time.Second, "No page was warmed with the release: %v", err)
+	default:
+		return nil, "no page can be warmed with the release: " + err.Error(), nil
 	}
 	defer func() { _ = opened.Close() }() // the browser's end closes it at the latest
 	result, err := opened.Do(ctx, page.Task{Kind: page.Document, Visit: words.Visit{
@@ -66,6 +70,13 @@ func (s *Server) rehearse(ctx context.Context, browser *resident, c check, shell
 		return nil, "", errors.New("the document's token is not the page's")
 	}
 	return compose(shell, result.Capture), "", nil
+}
+
+// isOurs reports whether a page's end says nothing of the release: the browser
+// died, or there was no time. A release that always ends it so gets no verdict
+// from any server, and is refused for that.
+func isOurs(err error) bool {
+	return errors.Is(err, chrome.ErrGone) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // compose is the page as the realm server would serve it: with what was

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rewarm/rewarm/internal/chrome"
 	"github.com/rewarm/rewarm/internal/page"
 	"github.com/rewarm/rewarm/internal/words"
 )
@@ -145,4 +146,21 @@ func TestACandidateThatCannotBeHadIsRefusedForNow(t *testing.T) {
 			t.Errorf("release %s: %d %s", release, status, body)
 		}
 	}
+}
+
+// A browser that dies, or a machine that is too slow, is no fault of the release:
+// another server, or another try, is to say.
+func TestACandidateIsNotBrokenByItsServer(t *testing.T) {
+	w, _, check := candidateWorld(t)
+	for name, ended := range map[string]error{
+		"Chrome died":   fmt.Errorf("%w: waiting at /_standby: page ended: %w", page.ErrNotWarm, chrome.ErrGone),
+		"no time":       fmt.Errorf("%w: waiting at /_standby: %w", page.ErrNotWarm, context.DeadlineExceeded),
+		"the time ends": fmt.Errorf("%w: going to /_standby: %w", page.ErrNotWarm, context.Canceled),
+	} {
+		w.set(func() { w.openError = ended })
+		if status, _, body := w.check(check, nil); status != http.StatusServiceUnavailable || !strings.Contains(body, "No page was warmed") {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+	}
+	w.set(func() { w.openError = nil })
 }
