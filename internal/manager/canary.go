@@ -53,21 +53,31 @@ type canary struct {
 	token words.Token
 	// candidate: the realm servers hold the release and do not serve it yet.
 	candidate bool
-	// pick is the server to ask after so many failures, "" when the release is
-	// not to be checked any more.
-	pick   func(failed int) string
-	failed int
+	// servers are those that may be asked, none when the release is not to be
+	// checked any more.
+	servers func() []string
+	failed  int // tries; the next is another server's
+}
+
+// pick is the server to ask now, "" when the release is not to be checked any
+// more.
+func (c *canary) pick() string {
+	servers := c.servers()
+	if len(servers) == 0 {
+		return ""
+	}
+	return servers[c.failed%len(servers)]
 }
 
 // goesOn is whether the release is still to be checked.
-func (c *canary) goesOn() bool { return c.pick(c.failed) != "" }
+func (c *canary) goesOn() bool { return len(c.servers()) > 0 }
 
 func (m *Manager) checkCanary(ctx context.Context, release words.Release, server string) {
-	c := canary{Manager: m, token: release.Token, pick: func(int) string {
+	c := canary{Manager: m, token: release.Token, servers: func() []string {
 		if now, on := m.fleet.uncheckedCanary(); now.Sequence == release.Sequence && on == server {
-			return server
+			return []string{server}
 		}
-		return ""
+		return nil
 	}}
 	verdict, err := c.verdict(ctx)
 	if err != nil {
@@ -102,7 +112,7 @@ func (c *canary) verdict(ctx context.Context) (ledger.Canary, error) {
 	for _, url := range canaryURLs(c.options.CanaryURLs, c.releases.liveRealms(time.Now())) {
 		verdict.Detail = "the pages survive their takeover"
 		found, err := c.check(ctx, url)
-		verdict.Server = c.pick(c.failed)
+		verdict.Server = c.pick()
 		switch {
 		case errors.Is(err, errOver) || ctx.Err() != nil:
 			return ledger.Canary{}, errOver
@@ -144,10 +154,13 @@ func (c *canary) check(ctx context.Context, url string) (words.Verdict, error) {
 	return found, nil
 }
 
-// ask asks the server until it has a verdict on the release's page.
+// ask asks the server until it has a verdict on the release's page. One that
+// cannot check a candidate is no verdict while another may: it is an older one,
+// does not know the realm yet, or its secret is being replaced.
 func (c *canary) ask(ctx context.Context, url string) (words.Verdict, error) {
+	unable := map[string]bool{}
 	for {
-		server := c.pick(c.failed)
+		server := c.pick()
 		if server == "" {
 			return words.Verdict{}, errOver
 		}
@@ -169,7 +182,10 @@ func (c *canary) ask(ctx context.Context, url string) (words.Verdict, error) {
 		case err == nil:
 			err = fmt.Errorf("the realm serves %s", result.Token)
 		case isUnsupported(err):
-			return words.Verdict{}, err
+			unable[server] = true
+			if servers := c.servers(); len(servers) > 0 && !slices.ContainsFunc(servers, func(s string) bool { return !unable[s] }) {
+				return words.Verdict{}, err
+			}
 		}
 		c.failed++
 		if pause(ctx, canaryRetry); ctx.Err() != nil {

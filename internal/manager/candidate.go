@@ -33,19 +33,19 @@ func (m *Manager) watchCandidate(ctx context.Context) {
 
 func (m *Manager) checkCandidate(ctx context.Context, c release.Candidate) {
 	check := canary{Manager: m, token: c.Token, candidate: true}
-	check.pick = func(failed int) string {
+	check.servers = func() []string {
 		now, servers := m.fleet.uncheckedCandidate()
-		if now.Token != c.Token || len(servers) == 0 {
-			return ""
+		if now.Token != c.Token {
+			return nil
 		}
-		return servers[failed%len(servers)]
+		return servers
 	}
 	verdict, err := check.verdict(ctx)
 	if err != nil {
 		return
 	}
 	m.log.Log(ctx, level(verdict.Passed), "candidate checked", "token", c.Token, "server", verdict.Server, "passed", verdict.Passed, "detail", verdict.Detail)
-	for ctx.Err() == nil && check.pick(0) != "" {
+	for ctx.Err() == nil && check.goesOn() {
 		outcome, err := m.releases.judge(ctx, func(b *release.Book, now time.Time) release.Outcome {
 			if verdict.Passed {
 				return b.Pass(now, c.Token)

@@ -206,6 +206,38 @@ func TestACandidateThatCannotBeCheckedIsRefused(t *testing.T) {
 	}
 }
 
+// One server that cannot check it, an older one or one with another secret, does
+// not refuse what others can check.
+func TestACandidateIsCheckedByWhoeverCan(t *testing.T) {
+	c := startCandidate(t, "ok")
+	var unable atomic.Value // whoever is asked first
+	checks := func(w http.ResponseWriter, r *http.Request) {
+		unable.CompareAndSwap(nil, r.Host)
+		if unable.Load() == r.Host {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = w.Write([]byte(`{"data":{"attributes":{"url":"x","token":"t2","verdict":"ok"}}}`))
+	}
+	c.order("pause")
+	if got := c.do("DELETE", "/prerender-servers?url="+c.server.URL, ""); got.status != 204 {
+		t.Fatal(got)
+	}
+	for range 2 {
+		c.beat(newFake(t, checks).URL, pagesOf(1, "t1", map[string]int{"t1": 2}))
+	}
+	c.both("t1", "t2")
+	c.order("resume")
+	var r wire.Rollout
+	eventually(t, "it is promoted or refused", func() bool {
+		r = c.rollout()
+		return r.Release.Token == "t2" || r.Candidate != nil && r.Candidate.Phase == wire.CandidateRefused
+	})
+	if r.Release.Token != "t2" {
+		t.Errorf("%+v", r.Candidate)
+	}
+}
+
 func TestACandidateWaitsForAServerToCheckIt(t *testing.T) {
 	c := startCandidate(t, "ok")
 	if got := c.do("DELETE", "/prerender-servers?url="+c.server.URL, ""); got.status != 204 {
