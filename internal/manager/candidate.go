@@ -35,7 +35,7 @@ func (m *Manager) checkCandidate(ctx context.Context, c release.Candidate) {
 	check := canary{Manager: m, token: c.Token, candidate: true}
 	check.servers = func() []string {
 		now, servers := m.fleet.uncheckedCandidate()
-		if now.Token != c.Token {
+		if now.Token != c.Token || !now.Turned.Equal(c.Turned) {
 			return nil
 		}
 		return servers
@@ -47,7 +47,10 @@ func (m *Manager) checkCandidate(ctx context.Context, c release.Candidate) {
 	m.log.Log(ctx, level(verdict.Passed), "candidate checked", "token", c.Token, "server", verdict.Server, "passed", verdict.Passed, "detail", verdict.Detail)
 	for ctx.Err() == nil && check.goesOn() {
 		outcome, err := m.releases.judge(ctx, func(b *release.Book, now time.Time) release.Outcome {
-			if verdict.Passed {
+			switch {
+			case !b.Still(now, c):
+				return release.Outcome{}
+			case verdict.Passed:
 				return b.Pass(now, c.Token)
 			}
 			return b.Refuse(now, release.Refusal{Token: c.Token, Server: verdict.Server, Detail: verdict.Detail, Checks: verdict.Checks})

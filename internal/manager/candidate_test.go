@@ -265,6 +265,41 @@ func TestANewerCandidateReplacesTheOneThatIsChecked(t *testing.T) {
 	}
 }
 
+// Nor does a verdict on files that a realm server has replaced under the token.
+func TestACandidateWhoseFilesChangedIsCheckedAnew(t *testing.T) {
+	c := startCandidate(t, "ok")
+	var asked atomic.Int64
+	c.order("pause")
+	if got := c.do("DELETE", "/prerender-servers?url="+c.server.URL, ""); got.status != 204 {
+		t.Fatal(got)
+	}
+	checks := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		verdict := "broken" // a page that breaks is looked at twice
+		switch asked.Add(1) {
+		case 1:
+			said := map[string]any{"hash": "t2", "state": "candidate", "source": "presence", "reporter": "r1", "since": time.Now()}
+			if got := c.do("POST", "/host-shell", attrs(said)); got.status != 204 {
+				t.Errorf("report: %d %s", got.status, got.body)
+			}
+		case 2:
+		default:
+			verdict = "ok"
+		}
+		_, _ = fmt.Fprintf(w, `{"data":{"attributes":{"url":"x","token":"t2","verdict":%q}}}`, verdict)
+	})
+	c.beat(checks.URL, pagesOf(1, "t1", map[string]int{"t1": 2}))
+	c.both("t1", "t2")
+	c.order("resume")
+	var r wire.Rollout
+	eventually(t, "it is promoted or refused", func() bool {
+		r = c.rollout()
+		return r.Release.Token == "t2" || r.Candidate != nil && r.Candidate.Phase == wire.CandidateRefused
+	})
+	if r.Release.Token != "t2" {
+		t.Errorf("the files of before are judged: %+v", r.Candidate)
+	}
+}
+
 // A render may not be pinned to what no server has pages of.
 func TestACandidatesTokenPinsNoRender(t *testing.T) {
 	c := startCandidate(t, "503")

@@ -71,9 +71,10 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 		s.refused(o)
 		return o, nil
 	}
-	held := false
+	var held bool
+	var differing []string
 	if err == nil {
-		held, err = s.switchTo(r)
+		held, differing, err = s.switchTo(r)
 	}
 	if err != nil {
 		return o, fmt.Errorf("accept the host's release: %w", err)
@@ -81,6 +82,11 @@ func (s *Server) accept(ctx context.Context) (outcome, error) {
 	s.hostNote.Store(nil)
 	s.demands.forget()
 	s.borrowed.demands.forget()
+	if len(differing) > 0 {
+		s.unseen(&o, differing)
+		return o, nil
+	}
+	s.hostUnseen.Store(nil)
 	if held {
 		s.noteHeld(ctx, r, before)
 		o.candidate, o.accepted = r.token, true
@@ -150,26 +156,31 @@ func (s *Server) take(ctx context.Context, before *releaseSet) (*release, error)
 }
 
 // switchTo makes r current, on disk first; or holds it back until its promotion.
-func (s *Server) switchTo(r *release) (held bool, err error) {
+// differing are its files that are served as they were promoted all the same.
+func (s *Server) switchTo(r *release) (held bool, differing []string, err error) {
 	s.switching.Lock()
 	defer s.switching.Unlock()
 	if !s.mayServe(r.token) {
 		s.hold(r)
-		return true, nil
+		return true, nil, nil
 	}
 	before := s.releases.Load()
 	if current := before.current(); current != nil && current.token == r.token {
 		r.since = current.since // the token did not change, so neither does its time
-		if s.origin != nil {
+		switch {
+		case s.gated():
+			differing = r.differing(current)
+			r = current.plus(r.files)
+		case s.origin != nil:
 			r = r.plus(current.files) // what was asked for while this was collected
 		}
 	}
 	after := before.with(r).holding(r)
 	if err := s.serveFrom(r, after); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	s.prune(after) // after the switch: nothing served names the old files any more
-	return false, nil
+	return false, differing, nil
 }
 
 // serveFrom switches to a set in which r is current. It needs switching.

@@ -2,7 +2,9 @@ package realm
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/client"
@@ -138,14 +140,27 @@ func (s *Server) pruneIdle() {
 func (s *Server) hold(r *release) {
 	before := s.releases.Load()
 	if known := before.held(); known != nil && known.token == r.token {
-		r.since = known.since
 		if s.origin != nil {
 			r = r.plus(known.files)
+		}
+		if maps.Equal(known.files, r.files) {
+			r.since = known.since // else a check of the files of before does not promote these
 		}
 	}
 	after := before.holding(r)
 	s.releases.Store(after)
 	s.prune(after)
+}
+
+// unseen says that the host has the promoted release with other files. Its token
+// is the same, so no check would tell them apart, and they are not served.
+func (s *Server) unseen(o *outcome, differing []string) {
+	o.reason = fmt.Sprintf("index.html is that of the promoted release, and %s is not (%d files differ): the promoted copies are served. Gated promotion tells releases apart by index.html; have every build change it",
+		differing[0], len(differing))
+	s.metrics.releases.WithLabelValues("refused").Inc()
+	if before := s.hostUnseen.Swap(&o.reason); before == nil || *before != o.reason {
+		s.o.Log.Warn("files of the host are not served", "reason", o.reason, "token", o.current)
+	}
 }
 
 // noteHeld counts and logs that r is held beside what was there before.

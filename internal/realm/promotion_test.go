@@ -2,7 +2,10 @@ package realm
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -340,4 +343,68 @@ func TestAPromotionSparesTheReleaseThatIsBeingCollected(t *testing.T) {
 	f.promote(3, tokenOf("ccccccc3"))
 	until(t, "it is served", func() bool { return s.Token() == tokenOf("ccccccc3") })
 	serves(t, s, "ccccccc3")
+}
+
+// A file that changes while the shell does not makes no candidate, so nobody
+// would check it: visitors keep what was promoted, and who deployed is told.
+func TestFilesThatChangeUnderThePromotedTokenAreNotServed(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	var log logBuffer
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	s, stop := start(t, o)
+	f.promote(1, tokenOf("aaaaaaa1"))
+	put(t, o.Host, map[string]string{"robots.txt": "unchecked", "assets/more.js": "more"})
+	if err := os.Remove(filepath.Join(o.Host, "assets", "lazy.aaaaaaa11.js")); err != nil {
+		t.Fatal(err)
+	}
+	judge := func(s *Server) {
+		t.Helper()
+		for range 2 {
+			if a := hook(t, s); a.Accepted || a.Candidate != "" || a.Current != tokenOf("aaaaaaa1") || !strings.Contains(a.Reason, "robots.txt is not (1 files differ)") {
+				t.Errorf("%+v", a)
+			}
+		}
+		for path, want := range map[string]string{"/robots.txt": "robots of aaaaaaa1", "/assets/more.js": "more", "/assets/lazy.aaaaaaa11.js": "lazy aaaaaaa1"} {
+			if a := get(t, s, path); a.body != want {
+				t.Errorf("%s: %d %q", path, a.code, a.body)
+			}
+		}
+		if a := get(t, s, "/readyz"); a.code != http.StatusOK || !strings.Contains(a.body, "robots.txt") || strings.Contains(a.body, `"host":"served"`) {
+			t.Errorf("%d %s", a.code, a.body)
+		}
+	}
+	until(t, "it has heard", func() bool { return get(t, s, "/readyz").code == http.StatusOK })
+	judge(s)
+	if n := log.count("not served"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	stop()
+	s, _ = start(t, o)
+	until(t, "it has heard", func() bool { return get(t, s, "/readyz").code == http.StatusOK })
+	judge(s)
+	deploy(t, o.Host, "bbbbbbb2")
+	if a := hook(t, s); a.Candidate != tokenOf("bbbbbbb2") {
+		t.Errorf("%+v", a)
+	}
+	contains(t, get(t, s, "/readyz").body, `"host":"served"`)
+}
+
+// A check that is under way has seen other files.
+func TestACandidateWhoseFilesChangeIsAnotherOne(t *testing.T) {
+	f := newFleet()
+	o := gatedOn(t, f)
+	s, _ := start(t, o)
+	deploy(t, o.Host, "bbbbbbb2")
+	mustAccept(t, s)
+	first := s.releases.Load().held()
+	mustAccept(t, s)
+	if again := s.releases.Load().held(); !again.since.Equal(first.since) {
+		t.Error("the same files begin anew")
+	}
+	put(t, o.Host, map[string]string{"robots.txt": "of another"})
+	mustAccept(t, s)
+	if other := s.releases.Load().held(); other.since.Equal(first.since) {
+		t.Error("other files are the same candidate")
+	}
 }

@@ -217,6 +217,7 @@ type Server struct {
 	metrics    *metrics
 	handler    http.Handler
 	hostNote   atomic.Pointer[string] // why the host is not what is served; nil when it is
+	hostUnseen atomic.Pointer[string] // which of the host's files are not; nil when all are
 }
 
 // New binds the listener, and accepts the host's release or, when the host is
@@ -334,6 +335,8 @@ func (s *Server) boot() error {
 			s.o.Log.Info("no release of before is kept here: the host's is the only one to serve, and /readyz says no until it is promoted", "token", outcome.current)
 		}
 		return nil
+	case s.hostUnseen.Load() != nil:
+		return nil // its release is served, and what is not was told
 	case len(kept) == 0 && s.origin != nil:
 		return fault.New(fault.Invalid, "realm server: the host cannot be served: %s; check that it answers from this machine, and point --host at the URL of the directory that has index.html", outcome.reason)
 	case len(kept) == 0:

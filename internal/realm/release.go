@@ -49,6 +49,17 @@ func (r *release) plus(more map[string]file) *release {
 	return &next
 }
 
+// differing are the names under which other has another content, sorted.
+func (r *release) differing(other *release) (names []string) {
+	for name, f := range r.files {
+		if there, ok := other.files[name]; ok && there.Sum != f.Sum {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // bytes is the size of all files.
 func (r *release) bytes() int64 {
 	var total int64

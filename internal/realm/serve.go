@@ -267,6 +267,9 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) error {
 	if s.o.Manager == nil {
 		answer.Manager = "none: nothing is rendered or reported"
 	}
+	if note := s.hostUnseen.Load(); note != nil {
+		answer.Host = "not all of it is served: " + *note
+	}
 	if note := s.hostNote.Load(); note != nil {
 		answer.Host = "refused, the last accepted release is served: " + *note
 	}

@@ -31,6 +31,7 @@ type Held struct {
 type Candidate struct {
 	Token        words.Token
 	Since        time.Time // when the first of those who have it was heard to
+	Turned       time.Time // when the last of them was, or had other files of it
 	DeploymentID string
 	Reporter     string // who turned to it last
 	// Have and Missing are the live gated realm servers, by name.
@@ -82,7 +83,7 @@ func (b *Book) Candidate(now time.Time) (c Candidate, ok bool) {
 	if newest.Token == "" {
 		return Candidate{}, false
 	}
-	c.Token, c.Since, c.DeploymentID = newest.Token, newest.On, newest.DeploymentID
+	c.Token, c.Since, c.Turned, c.DeploymentID = newest.Token, newest.On, newest.On, newest.DeploymentID
 	c.Have, c.Missing = b.have(now, c.Token)
 	for _, name := range names {
 		r := b.reporters[name]
@@ -98,6 +99,13 @@ func (b *Book) Candidate(now time.Time) (c Candidate, ok bool) {
 		c.Refusal = &refused
 	}
 	return c, true
+}
+
+// Still reports whether c is the candidate at now, with the files that it had: a
+// verdict on it holds.
+func (b *Book) Still(now time.Time, c Candidate) bool {
+	is, ok := b.Candidate(now)
+	return ok && is.Token == c.Token && is.Turned.Equal(c.Turned)
 }
 
 // have are the live gated realm servers that hold a token, or serve it still,
@@ -144,7 +152,9 @@ func (b *Book) candidate(now time.Time, r Report) Outcome {
 	held := Held{Token: r.Token, Since: r.Since, On: now, DeploymentID: r.DeploymentID, Deployed: deployed}
 	if before := heard.Held; before.Token == r.Token {
 		held.Deployed = held.Deployed || before.Deployed
-		held.On = before.On
+		if before.Since.Equal(r.Since) { // else its files are others
+			held.On = before.On
+		}
 		held.DeploymentID = cmp.Or(r.DeploymentID, before.DeploymentID)
 	}
 	heard.Held = held

@@ -300,3 +300,24 @@ func BenchmarkCandidateOfAThousandServers(b *testing.B) {
 		}
 	}
 }
+
+func TestACandidateWithOtherFilesIsAnotherOne(t *testing.T) {
+	b := gatedPair()
+	candidate := func(s int, name string, since int) {
+		b.Report(at(s), Report{Token: "b", Source: words.SourcePresence, Reporter: name, Candidate: true, Since: at(since)})
+	}
+	candidate(11, "r1", 7)
+	candidate(12, "r2", 8)
+	checked, _ := b.Candidate(at(12))
+	candidate(15, "r1", 7)
+	if !b.Still(at(15), checked) {
+		t.Error("a presence made another of it")
+	}
+	candidate(16, "r1", 9) // its host has other files
+	if b.Still(at(16), checked) {
+		t.Error("a verdict on the files of before holds")
+	}
+	if now, _ := b.Candidate(at(16)); !b.Still(at(16), now) || !now.Since.Equal(at(12)) {
+		t.Errorf("%+v", now)
+	}
+}
