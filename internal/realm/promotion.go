@@ -47,23 +47,27 @@ func (s *Server) mayServe(token words.Token) bool {
 	return !s.gated() || current == nil || current.token == token || s.promoted.token == token
 }
 
-// unpromoted is why visitors are not to be sent here, "" if they are: the server
-// began without a release of before, and what it took from the host is not
-// promoted. A manager that is away keeps nobody out.
+// unpromoted is why visitors are not to be sent here, "" if they are: what is
+// served is not what the manager says is promoted. A manager that is away keeps
+// nobody out.
 func (s *Server) unpromoted() string {
-	if !s.empty {
+	if !s.gated() {
 		return ""
 	}
 	s.switching.Lock()
 	defer s.switching.Unlock()
+	served := s.releases.Load().current().token
 	switch {
 	case s.promoted.sequence == 0 && !s.promoted.asked:
 		return "the manager was not asked yet which release is current"
-	case s.promoted.sequence > 0 && s.promoted.token != s.releases.Load().current().token:
-		return "its release waits for its promotion, and there is no other here"
+	case s.promoted.sequence > 0 && s.promoted.token != served:
+		return fmt.Sprintf("it serves %s, which waits for its promotion or was undone: %s is promoted, and is not here (%s)", served, s.promoted.token, toGetIt)
 	}
 	return ""
 }
+
+// toGetIt is what brings the promoted release to a server that lacks it.
+const toGetIt = "put its files in place and call /_post-deployment, or promote one that is here with `rewarm release report --hash`"
 
 // asked notes that the manager had its time to say what is current.
 func (s *Server) asked() {
@@ -112,7 +116,7 @@ func (s *Server) follow(said client.Orders) (r *release, previous words.Token, e
 	if found == nil {
 		if !s.promoted.missed {
 			s.promoted.missed = true
-			s.o.Log.Warn("the promoted release is not here; the one before is served until its files are", "token", s.promoted.token, "sequence", s.promoted.sequence, "served", previous)
+			s.o.Log.Warn("the promoted release is not here: another is served, and /readyz says no", "token", s.promoted.token, "sequence", s.promoted.sequence, "served", previous, "do", toGetIt)
 		}
 		return nil, "", nil
 	}

@@ -243,6 +243,42 @@ func TestAnUnpromotedServerIsNotReady(t *testing.T) {
 	until(t, "a manager that is away keeps nobody out", func() bool { return get(t, s, "/readyz").code == http.StatusOK })
 }
 
+// A server that was added while b was current has only that, whether or not it
+// was restarted since. When b is undone it has to say so.
+func TestAServerThatLacksThePromotedReleaseIsNotReady(t *testing.T) {
+	f := newFleet()
+	f.promote(2, tokenOf("bbbbbbb2"))
+	o := gatedOn(t, f)
+	deploy(t, o.Host, "bbbbbbb2")
+	s, stop := start(t, o)
+	isReady := func() bool { return get(t, s, "/readyz").code == http.StatusOK }
+	until(t, "it is ready", isReady)
+	stop()
+	s, stop = start(t, o)
+	until(t, "it is ready again", isReady)
+	f.promote(3, tokenOf("aaaaaaa1"))
+	until(t, "it is no more", func() bool { return !isReady() })
+	contains(t, get(t, s, "/readyz").body, string(tokenOf("aaaaaaa1"))+" is promoted, and is not here", "/_post-deployment")
+	serves(t, s, "bbbbbbb2") // to whoever comes all the same
+	stop()
+
+	unasked, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why := unasked.unpromoted(); why == "" {
+		t.Error("ready before it has asked what is promoted")
+	}
+	unasked.Close()
+
+	s, _ = start(t, o)
+	deploy(t, o.Host, "aaaaaaa1")
+	until(t, "it has heard", func() bool { return strings.Contains(get(t, s, "/readyz").body, "not here") })
+	mustAccept(t, s)
+	until(t, "it is ready with the files in place", isReady)
+	serves(t, s, "aaaaaaa1")
+}
+
 // A host URL that is polled is read once for a candidate, not at every look.
 func TestAGatedHostURLIsHeldToo(t *testing.T) {
 	c, f := newCDN(t, built("/", "aaaaaaa1")), newFleet()

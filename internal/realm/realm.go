@@ -202,7 +202,6 @@ type Server struct {
 	releases  atomic.Pointer[releaseSet]
 	switching sync.Mutex
 	promoted  promoted // guarded by switching
-	empty     bool     // gated, and without a release of before when it began
 	// deployment is that of the host's newest release.
 	deployment atomic.Pointer[deployment]
 	accepting  chan struct{} // holds one element while a release is being accepted
@@ -331,7 +330,7 @@ func (s *Server) boot() error {
 	case err != nil:
 		return err
 	case outcome.accepted:
-		if s.empty = s.gated() && len(kept) == 0; s.empty {
+		if s.gated() && len(kept) == 0 {
 			s.o.Log.Info("no release of before is kept here: the host's is the only one to serve, and /readyz says no until it is promoted", "token", outcome.current)
 		}
 		return nil
