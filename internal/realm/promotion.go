@@ -31,6 +31,8 @@ type promoted struct {
 	token    words.Token
 	missed   bool // it is not held here, and the log says so
 	asked    bool // a report was answered, or had the time to be
+	// lower is since when only lower sequences were heard; zero: not.
+	lower time.Time
 }
 
 // deployment is which deploy brought the host's newest release.
@@ -76,8 +78,31 @@ func (s *Server) asked() {
 	s.promoted.asked = true
 }
 
-// hear takes in which release is current. Managers may lag: one that knows of
-// an earlier sequence is not believed.
+// lowerFor is how many presence intervals a lower sequence is all that is heard
+// before it is believed: managers that lag catch up sooner.
+const lowerFor = 3
+
+// believes reports whether what a manager says is current is to be followed. One
+// that lags names an earlier sequence, for a while; when nothing else is heard,
+// the store was lost and counts anew. It needs switching.
+func (s *Server) believes(said client.Orders) bool {
+	now := s.o.Now()
+	switch {
+	case said.Sequence >= s.promoted.sequence:
+		s.promoted.lower = time.Time{}
+		return true
+	case s.promoted.lower.IsZero():
+		s.promoted.lower = now
+		return false
+	case now.Sub(s.promoted.lower) < lowerFor*s.o.PresenceInterval:
+		return false
+	}
+	s.o.Log.Warn("the managers count releases anew: was their store lost?", "sequence", said.Sequence, "token", said.Token, "before", s.promoted.sequence)
+	s.promoted.sequence = 0
+	return true
+}
+
+// hear takes in which release is current.
 func (s *Server) hear(ctx context.Context, said client.Orders) error {
 	if !s.gated() || said.Sequence == 0 {
 		return nil
@@ -101,7 +126,7 @@ func (s *Server) hear(ctx context.Context, said client.Orders) error {
 func (s *Server) follow(said client.Orders) (r *release, previous words.Token, err error) {
 	s.switching.Lock()
 	defer s.switching.Unlock()
-	if said.Sequence < s.promoted.sequence {
+	if !s.believes(said) {
 		return nil, "", nil
 	}
 	if said.Sequence > s.promoted.sequence {

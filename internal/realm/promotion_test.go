@@ -444,3 +444,41 @@ func TestACandidateWhoseFilesChangeIsAnotherOne(t *testing.T) {
 		t.Error("other files are the same candidate")
 	}
 }
+
+// After the loss of the store the sequence begins anew. A manager that lags, in
+// between others that do not, is another thing.
+func TestALowerSequenceIsBelievedOnceNothingElseIsHeard(t *testing.T) {
+	o := gatedOn(t, newFleet())
+	at := clock{at: time.Now()}
+	o.Now, o.PresenceInterval = at.now, time.Hour
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	deploy(t, o.Host, "bbbbbbb2")
+	if o, err := s.accept(t.Context()); err != nil || o.candidate != tokenOf("bbbbbbb2") {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	hear := func(sequence uint64, release, serves string) {
+		t.Helper()
+		if err := s.hear(t.Context(), client.Orders{Sequence: sequence, Token: tokenOf(release)}); err != nil {
+			t.Fatal(err)
+		}
+		if s.Token() != tokenOf(serves) {
+			t.Fatalf("after %d %s it serves %s, want %s", sequence, release, s.Token(), serves)
+		}
+	}
+	hear(7, "aaaaaaa1", "aaaaaaa1")
+	for range 4 {
+		hear(1, "bbbbbbb2", "aaaaaaa1")
+		at.add(2 * time.Hour)
+		hear(7, "aaaaaaa1", "aaaaaaa1")
+	}
+	for range 3 {
+		hear(1, "bbbbbbb2", "aaaaaaa1")
+		at.add(time.Hour)
+	}
+	hear(1, "bbbbbbb2", "bbbbbbb2")
+	hear(2, "aaaaaaa1", "aaaaaaa1")
+}
