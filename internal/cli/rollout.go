@@ -158,16 +158,26 @@ func others(pages map[words.Token]int, token words.Token) int {
 
 type rolloutPause struct{ managerFlags }
 
-func (c *rolloutPause) Run(r *run) error { return c.client().RolloutAction(r.ctx, "pause") }
+func (c *rolloutPause) Run(r *run) error { return c.client().RolloutAction(r.ctx, "pause", "") }
 
-type rolloutResume struct{ managerFlags }
+type rolloutResume struct {
+	managerFlags
+	Release string `help:"Token of the candidate to promote, checked or not. Without it, one that was refused or that waits for realm servers without it." placeholder:"T"`
+}
 
-func (c *rolloutResume) Run(r *run) error { return c.client().RolloutAction(r.ctx, "resume") }
+func (c *rolloutResume) Run(r *run) error {
+	return c.client().RolloutAction(r.ctx, "resume", words.Token(c.Release))
+}
 
-type rolloutUndo struct{ managerFlags }
+type rolloutUndo struct {
+	managerFlags
+	Release string `help:"Token of the candidate to drop, or of the current release to undo. Without it, the candidate if there is one, else the current release." placeholder:"T"`
+}
 
-func (c *rolloutUndo) Run(r *run) error { return c.client().RolloutAction(r.ctx, "undo") }
+func (c *rolloutUndo) Run(r *run) error {
+	return c.client().RolloutAction(r.ctx, "undo", words.Token(c.Release))
+}
 
 type rolloutRestart struct{ managerFlags }
 
-func (c *rolloutRestart) Run(r *run) error { return c.client().RolloutAction(r.ctx, "restart") }
+func (c *rolloutRestart) Run(r *run) error { return c.client().RolloutAction(r.ctx, "restart", "") }

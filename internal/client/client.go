@@ -169,8 +169,13 @@ func (m *Manager) Rollout(ctx context.Context) (wire.Rollout, error) {
 }
 
 // RolloutAction is POST /rollout/{action}: pause, resume, undo or restart.
-func (m *Manager) RolloutAction(ctx context.Context, action string) error {
-	_, _, err := m.call(ctx, http.MethodPost, "/rollout/"+url.PathEscape(action), nil, nil)
+// release is what resume and undo mean; "" is whatever is next, or current.
+func (m *Manager) RolloutAction(ctx context.Context, action string, release words.Token) error {
+	path := "/rollout/" + url.PathEscape(action)
+	if release != "" {
+		path += "?release=" + url.QueryEscape(string(release))
+	}
+	_, _, err := m.call(ctx, http.MethodPost, path, nil, nil)
 	return err
 }
 

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/ledger"
 	"github.com/rewarm/rewarm/internal/release"
 	"github.com/rewarm/rewarm/internal/wire"
+	"github.com/rewarm/rewarm/internal/words"
 )
 
 // watchCandidate has each candidate checked once all who are to switch together
@@ -129,13 +131,13 @@ func (f *fleet) tellCandidate() *wire.CandidateReport {
 		}
 		view.Detail += fmt.Sprintf("; release %d goes on being served (%s)", f.release.Sequence, way)
 	case !c.Ready():
-		view.Detail += "; resume promotes it without them"
+		view.Detail += "; resume --release promotes it without them"
 	case f.control.Paused:
 		view.Detail = "release " + string(c.Token) + " waits, for an operator paused the rollout; resume goes on"
 	case f.away:
 		view.Detail = "release " + string(c.Token) + " waits for the store, which is away"
 	case len(f.renderers()) == 0:
-		view.Detail = "release " + string(c.Token) + " waits for a prerender server to check it; resume promotes it unchecked"
+		view.Detail = "release " + string(c.Token) + " waits for a prerender server to check it; resume --release promotes it unchecked"
 	default:
 		view.Phase = wire.CandidateChecking
 	}
@@ -153,15 +155,32 @@ func (m *Manager) steerCandidate(ctx context.Context, order func(*release.Book, 
 
 // resume goes on after a pause. A candidate that only the pause held is left to
 // its check; one that waits for something else, or was refused, is promoted.
-func (m *Manager) resume(ctx context.Context, by string) error {
+func (m *Manager) resume(ctx context.Context, token words.Token, by string) error {
 	control, err := m.store.Control(ctx)
 	if err != nil {
 		return away(err)
 	}
+	outcome, promoting := m.steerCandidate(ctx, func(b *release.Book, now time.Time) release.Outcome {
+		return b.Resume(now, token, control.Paused)
+	})
+	if token != "" && outcome.Declined != "" {
+		return declined(outcome)
+	}
 	if err := m.setPaused(ctx, false, by); err != nil {
 		return err
 	}
-	err = m.ruleCanary(ctx, func(c *ledger.Canary) bool { return m.fleet.overrule(time.Now(), c) })
-	_, promoting := m.steerCandidate(ctx, func(b *release.Book, now time.Time) release.Outcome { return b.Resume(now, control.Paused) })
+	overruled := false
+	err = m.ruleCanary(ctx, func(c *ledger.Canary) bool {
+		overruled = m.fleet.overrule(time.Now(), c)
+		return overruled
+	})
+	if err == nil && promoting == nil && outcome.Declined != "" && !control.Paused && !overruled {
+		return declined(outcome) // it was all that could be meant
+	}
 	return errors.Join(err, promoting)
+}
+
+// declined tells an operator why nothing was done.
+func declined(o release.Outcome) error {
+	return fault.New(fault.Superseded, "Nothing was done: %s", o.Declined)
 }

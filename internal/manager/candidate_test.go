@@ -186,6 +186,30 @@ func TestAnOperatorPromotesWhatWaitsOrWasRefused(t *testing.T) {
 	}
 }
 
+func TestAnOrderMayNameItsRelease(t *testing.T) {
+	c := startCandidate(t, "503")
+	c.both("t1", "t2")
+	c.untilCandidate(wire.CandidateChecking)
+	for order, code := range map[string]int{
+		"resume": 409, "resume?release=t9": 409, "undo?release=t9": 409, "resume?release=a%20b": 400, "pause?release=t2": 400,
+	} {
+		if got := c.do("POST", "/rollout/"+order, ""); got.status != code {
+			t.Errorf("%s: %d %s", order, got.status, got.body)
+		}
+	}
+	if r := c.rollout(); r.Release.Token != "t1" {
+		t.Errorf("%+v", r.Release)
+	}
+	c.order("resume?release=t2")
+	if r := c.rollout(); r.Release.Token != "t2" {
+		t.Errorf("%+v", r.Release)
+	}
+	c.order("undo?release=t2")
+	if r := c.rollout(); r.Release.Token != "t1" {
+		t.Errorf("%+v", r.Release)
+	}
+}
+
 func TestAPausedFleetPromotesNothing(t *testing.T) {
 	c := startCandidate(t, "ok")
 	c.order("pause")

@@ -51,12 +51,15 @@ func (m *Manager) showRollout(w http.ResponseWriter, r *http.Request) error {
 func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	action := r.PathValue("action")
 	by, now := web.RequestID(r.Context()), time.Now()
-	var err error
+	token, err := steered(r)
+	if err != nil {
+		return err
+	}
 	switch action {
 	case "pause":
 		err = m.setPaused(r.Context(), true, by)
 	case "resume":
-		err = m.resume(r.Context(), by)
+		err = m.resume(r.Context(), token, by)
 	case "restart":
 		err = m.ruleCanary(r.Context(), func(c *ledger.Canary) bool { *c = ledger.Canary{At: now}; return true }) // it is checked again
 		if err == nil {
@@ -67,7 +70,7 @@ func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 			_, err = m.steerCandidate(r.Context(), (*release.Book).Recheck)
 		}
 	case "undo":
-		err = m.undo(r.Context())
+		err = m.undo(r.Context(), token)
 	default:
 		return web.NotFound(w, r)
 	}
@@ -99,10 +102,31 @@ func (f *fleet) overrule(now time.Time, c *ledger.Canary) bool {
 }
 
 // undo drops the candidate, or makes the previous release current again.
-func (m *Manager) undo(ctx context.Context) error {
-	outcome, err := m.steerCandidate(ctx, (*release.Book).Undo)
-	if err == nil && outcome.New == nil && outcome.Refused == nil {
-		err = fault.New(fault.Invalid, "There is no previous release to go back to")
+func (m *Manager) undo(ctx context.Context, token words.Token) error {
+	outcome, err := m.steerCandidate(ctx, func(b *release.Book, now time.Time) release.Outcome { return b.Undo(now, token) })
+	switch {
+	case err != nil:
+		return err
+	case outcome.Declined != "":
+		return declined(outcome)
+	case outcome.New == nil && outcome.Refused == nil:
+		return fault.New(fault.Invalid, "There is no previous release to go back to")
 	}
-	return err
+	return nil
+}
+
+// steered is the release that an order names, "" for none.
+func steered(r *http.Request) (words.Token, error) {
+	named := r.URL.Query().Get("release")
+	if named == "" {
+		return "", nil
+	}
+	token, err := words.ParseToken(named)
+	if action := r.PathValue("action"); err == nil && action != "resume" && action != "undo" {
+		err = fault.New(fault.Invalid, "only resume and undo take a release")
+	}
+	if err != nil {
+		return "", fault.Wrap(fault.Invalid, err, "release: %v", err)
+	}
+	return token, nil
 }

@@ -105,6 +105,8 @@ type Outcome struct {
 	Candidate bool
 	// Refused is the candidate that was refused; nil for none.
 	Refused *Refusal
+	// Declined is why an operator's order was not carried out; "" if it was.
+	Declined string
 	// Rollback: New goes back to a superseded token.
 	Rollback bool
 	// Reporter is the record to store; its Name is "" when there is none.

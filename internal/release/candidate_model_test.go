@@ -168,14 +168,14 @@ func (m *gatedModel) actions() map[string]func(*rapid.T) {
 			m.step(t, "a restart", func() { m.restart(t, rapid.Bool().Draw(t, "keep")) }, never)
 		},
 		"resume": func(t *rapid.T) {
-			m.step(t, "resume", func() { m.book.Resume(at(m.now), rapid.Bool().Draw(t, "paused")) },
+			m.step(t, "resume", func() { m.book.Resume(at(m.now), "", rapid.Bool().Draw(t, "paused")) },
 				func(_, to words.Release) bool { return !m.dropped[to.Token] })
 		},
 		"recheck": func(t *rapid.T) { m.step(t, "recheck", func() { m.book.Recheck(at(m.now)) }, never) },
 		"undo": func(t *rapid.T) {
 			before, _ := m.book.Current()
 			m.step(t, "undo", func() {
-				o := m.book.Undo(at(m.now))
+				o := m.book.Undo(at(m.now), "")
 				switch {
 				case o.Refused != nil:
 					m.dropped[o.Refused.Token] = true

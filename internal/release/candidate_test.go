@@ -120,7 +120,7 @@ func TestNothingButAnOrderBringsARefusedCandidateBack(t *testing.T) {
 		t.Errorf("after restart: %+v", c)
 	}
 	b.Refuse(at(101), Refusal{Token: "b", Detail: "broken"})
-	if o := b.Resume(at(101), true); o.New == nil || o.New.Source != words.SourceOperator {
+	if o := b.Resume(at(101), "", true); o.New == nil || o.New.Source != words.SourceOperator {
 		t.Errorf("resumed: %+v", o)
 	}
 	current(t, b, 2, "b")
@@ -129,10 +129,10 @@ func TestNothingButAnOrderBringsARefusedCandidateBack(t *testing.T) {
 func TestResumeAfterAPauseLeavesTheCandidateToItsCheck(t *testing.T) {
 	b := gatedPair()
 	gatedSays(b, 11, "r1", "a", "b")
-	if o := b.Resume(at(11), true); o.New != nil {
+	if o := b.Resume(at(11), "", true); o.New != nil {
 		t.Errorf("%+v", o)
 	}
-	if o := b.Resume(at(11), false); o.New == nil {
+	if o := b.Resume(at(11), "", false); o.New == nil {
 		t.Error("an operator does not wait for r2")
 	}
 }
@@ -149,7 +149,7 @@ func TestASupersededReleaseIsACandidateOnlyIfItWasDeployed(t *testing.T) {
 	if c, ok := b.Candidate(at(12)); ok {
 		t.Fatalf("an old replica has a candidate: %+v", c)
 	}
-	if o := b.Resume(at(12), false); o.New != nil {
+	if o := b.Resume(at(12), "", false); o.New != nil {
 		t.Errorf("%+v", o)
 	}
 	deploy := Report{Token: "a", Source: words.SourceDeployment, Reporter: "r2", Candidate: true}
@@ -187,16 +187,16 @@ func TestUndoDropsTheCandidateFirst(t *testing.T) {
 	hold(11, "a", "b")
 	b.Pass(at(11), "b")
 	hold(12, "b", "c")
-	if o := b.Undo(at(12)); o.Refused == nil || !o.Refused.Dropped || o.New != nil {
+	if o := b.Undo(at(12), ""); o.Refused == nil || !o.Refused.Dropped || o.New != nil {
 		t.Fatalf("of a pending candidate: %+v", o)
 	}
-	if o := b.Resume(at(12), false); o.New != nil {
+	if o := b.Resume(at(12), "", false); o.New != nil {
 		t.Errorf("a dropped one was resumed: %+v", o)
 	}
 	if b.Recheck(at(12)); b.Pass(at(12), "c").New != nil {
 		t.Error("a dropped one was checked again")
 	}
-	if o := b.Undo(at(13)); o.New == nil || o.New.Token != "a" || !o.Rollback {
+	if o := b.Undo(at(13), ""); o.New == nil || o.New.Token != "a" || !o.Rollback {
 		t.Fatalf("of the current release: %+v", o)
 	}
 	// The host directory still has c, and the servers come from b.
@@ -206,7 +206,7 @@ func TestUndoDropsTheCandidateFirst(t *testing.T) {
 			t.Fatalf("promoted at %d s", s)
 		}
 	}
-	if o := b.Undo(at(60)); o.New != nil {
+	if o := b.Undo(at(60), ""); o.New != nil {
 		t.Errorf("it went back to what was undone: %+v", o)
 	}
 	current(t, b, 3, "a")
@@ -266,7 +266,7 @@ func TestWhatIsUndoneWhileNoServerIsLiveStaysUndone(t *testing.T) {
 			b.Pass(at(11), "b")
 			hold(22, "b", "")
 			b = Open(b.State(), b.Reporters(at(gone)))
-			if o := b.Undo(at(gone)); o.New == nil || o.New.Token != "a" {
+			if o := b.Undo(at(gone), ""); o.New == nil || o.New.Token != "a" {
 				t.Fatalf("%+v", o)
 			}
 			for s := gone + 1; s < gone+60; s += 5 {
@@ -282,7 +282,7 @@ func TestWhatIsUndoneWhileNoServerIsLiveStaysUndone(t *testing.T) {
 func TestAFleetThatIsGatedNoMoreRefusesNothingOnUndo(t *testing.T) {
 	b := gatedPair()
 	b.Report(at(400), say("r3", "b", words.SourceBoot))
-	if o := b.Undo(at(401)); o.New == nil || len(b.State().Refused) != 0 {
+	if o := b.Undo(at(401), ""); o.New == nil || len(b.State().Refused) != 0 {
 		t.Errorf("%+v, %+v", o, b.State().Refused)
 	}
 }
@@ -320,4 +320,39 @@ func TestACandidateWithOtherFilesIsAnotherOne(t *testing.T) {
 	if now, _ := b.Candidate(at(16)); !b.Still(at(16), now) || !now.Since.Equal(at(12)) {
 		t.Errorf("%+v", now)
 	}
+}
+
+// What an operator read is older than the order. Nothing is promoted that was
+// never checked and that the order need not mean.
+func TestAnOrderMeansTheReleaseThatItNames(t *testing.T) {
+	b := gatedPair()
+	both := func(s int, token words.Token) { gatedSays(b, s, "r1", "a", token); gatedSays(b, s, "r2", "a", token) }
+	declines := func(what string, o Outcome) {
+		t.Helper()
+		if o.New != nil || o.Refused != nil || o.Declined == "" {
+			t.Errorf("%s: %+v", what, o)
+		}
+	}
+	both(11, "b")
+	declines("resume of what is being checked", b.Resume(at(11), "", false))
+	b.Refuse(at(11), Refusal{Token: "b", Detail: "broken"})
+	gatedSays(b, 12, "r1", "a", "c") // c begins to arrive
+	declines("resume of c instead of b", b.Resume(at(12), "", false))
+	declines("resume of b", b.Resume(at(12), "b", false))
+	declines("undo of b", b.Undo(at(12), "b"))
+	gatedSays(b, 13, "r2", "a", "") // and b is held no more
+	declines("resume of c, b being refused of late", b.Resume(at(13), "", false))
+	if o := b.Resume(at(13), "c", false); o.New == nil || o.New.Token != "c" {
+		t.Errorf("of c by its name: %+v", o)
+	}
+	gatedSays(b, 14, "r1", "c", "d")
+	gatedSays(b, 14, "r2", "c", "d")
+	if o := b.Undo(at(14), "c"); o.New == nil || o.New.Token != "a" {
+		t.Errorf("undo of what is current, though d is next: %+v", o)
+	}
+	declines("undo of it again", b.Undo(at(14), "c"))
+	if o := b.Undo(at(14), "d"); o.Refused == nil || o.Refused.Token != "d" {
+		t.Errorf("undo of the candidate: %+v", o)
+	}
+	declines("resume of what was dropped", b.Resume(at(14), "d", false))
 }

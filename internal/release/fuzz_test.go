@@ -60,9 +60,9 @@ func FuzzBook(f *testing.F) {
 		for _, order := range []func() Outcome{
 			func() Outcome { return b.Refuse(at(102), Refusal{Token: gated.Token, Detail: deployment}) },
 			func() Outcome { return b.Recheck(at(102)) },
-			func() Outcome { return b.Undo(at(102)) },
-			func() Outcome { return b.Undo(at(102)) },
-			func() Outcome { return b.Resume(at(102), false) },
+			func() Outcome { return b.Undo(at(102), "") },
+			func() Outcome { return b.Undo(at(102), "") },
+			func() Outcome { return b.Resume(at(102), "", false) },
 		} {
 			old, _ := b.Current()
 			o := order()

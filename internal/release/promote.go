@@ -53,16 +53,49 @@ func (b *Book) Refuse(now time.Time, r Refusal) Outcome {
 
 // Resume promotes the candidate as an operator's order, whatever it waits for
 // and though it was refused; but none that was dropped, and none that only a
-// pause held: that goes on by itself.
-func (b *Book) Resume(now time.Time, paused bool) Outcome {
+// pause held: that goes on by itself. token is the one that is meant. Without
+// it, what is promoted was refused, or waits for servers that lack it and is all
+// that can be meant: never what is yet to be checked.
+func (b *Book) Resume(now time.Time, token words.Token, paused bool) Outcome {
 	c, ok := b.Candidate(now)
-	if !ok || c.Refusal != nil && c.Refusal.Dropped || c.Refusal == nil && paused {
+	current, _ := b.Current()
+	name := "release " + string(c.Token)
+	switch {
+	case token != "" && token == current.Token:
 		return Outcome{}
+	case token != "" && c.Token != token:
+		return Outcome{Declined: "release " + string(token) + " is no candidate now"}
+	case token != "" && c.Refusal != nil && c.Refusal.Dropped:
+		return Outcome{Declined: name + " was dropped; `rewarm release report --hash` promotes it"}
+	case token != "":
+	case !ok || c.Refusal != nil && c.Refusal.Dropped || c.Refusal == nil && paused:
+		return Outcome{}
+	case c.Refusal == nil && len(c.Missing) == 0:
+		return Outcome{Declined: name + " is yet to be checked; `rewarm rollout resume --release` promotes it unchecked"}
+	case c.Refusal == nil && b.others(now, c, current):
+		return Outcome{Declined: name + " came after another that may be meant; say which with `rewarm rollout resume --release`"}
 	}
 	return b.promote(now, c, words.SourceOperator)
 }
 
-// Recheck takes back that the candidate was refused, unless it was dropped.
+// others reports whether an operator may have another candidate in mind than c:
+// one that was refused since the current release began, or that is held still.
+func (b *Book) others(now time.Time, c Candidate, current words.Release) bool {
+	for _, r := range b.state.Refused {
+		if !r.Dropped && r.Token != c.Token && r.At.After(current.Since) {
+			return true
+		}
+	}
+	for _, r := range b.reporters {
+		if held := b.held(now, r).Token; held != "" && held != c.Token && !b.Known(held) {
+			return true
+		}
+	}
+	return false
+}
+
+// Recheck takes back that the candidate was refused, unless it was dropped. The
+// outcome is never another than zero.
 func (b *Book) Recheck(now time.Time) Outcome {
 	if c, ok := b.Candidate(now); ok && c.Refusal != nil && !c.Refusal.Dropped {
 		b.forgive(c.Token)
@@ -73,11 +106,17 @@ func (b *Book) Recheck(now time.Time) Outcome {
 // Undo drops the candidate if there is one to drop, else makes the newest
 // release current again that is neither current nor refused. Under gated
 // promotion what it undoes is refused: its files are still in place, and
-// nothing but an operator is to bring it back. The zero Outcome: there was
-// nothing to undo.
-func (b *Book) Undo(now time.Time) Outcome {
+// nothing but an operator is to bring it back. token is the one that is meant,
+// candidate or current; "" is whatever is. The zero Outcome: there was nothing
+// to undo.
+func (b *Book) Undo(now time.Time, token words.Token) Outcome {
 	c, ok := b.Candidate(now)
-	if ok && (c.Refusal == nil || !c.Refusal.Dropped) {
+	current, _ := b.Current()
+	droppable := ok && (c.Refusal == nil || !c.Refusal.Dropped)
+	switch {
+	case token != "" && token != current.Token && (!droppable || token != c.Token):
+		return Outcome{Declined: "release " + string(token) + " is neither current nor a candidate that could be dropped"}
+	case droppable && (token == "" || token == c.Token):
 		dropped := Refusal{Token: c.Token, Detail: "dropped by an operator"}
 		if c.Refusal != nil {
 			dropped = *c.Refusal
@@ -85,7 +124,6 @@ func (b *Book) Undo(now time.Time) Outcome {
 		dropped.Dropped = true
 		return b.refuse(now, dropped)
 	}
-	current, _ := b.Current()
 	for _, before := range b.state.History {
 		if _, refused := b.refusal(before.Token); refused || before.Token == current.Token {
 			continue
