@@ -114,6 +114,27 @@ func TestPipelineGoesOnWithTheCandidate(t *testing.T) {
 	}
 }
 
+// TestPipelineRestartsNothingThatWasDropped: a restart would end an operator's
+// pause and check nothing.
+func TestPipelineRestartsNothingThatWasDropped(t *testing.T) {
+	for why, restarts := range map[string]bool{
+		"undone by an operator; release 3 goes on being served (it was dropped; only a newer one is promoted)": false,
+		"a page breaks; release 3 goes on being served (undo drops it, restart has it checked again)":          true,
+	} {
+		said := t.TempDir() + "/said"
+		rewarm := t.TempDir() + "/rewarm"
+		script := "#!/bin/sh\necho \"$*\" >>" + said + "\necho 'Next     refused release " + tokenB + " was refused: " + why + "'\n"
+		if err := os.WriteFile(rewarm, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		code, out := runPipeline(t.Context(), "recycle", []string{"REALM_URLS=http://127.0.0.1:1", "REWARM_MANAGER_URL=http://127.0.0.1:1", "RELEASE=" + tokenB, "REWARM=" + rewarm})
+		raw, err := os.ReadFile(said)
+		if code != 0 || err != nil || strings.Contains(string(raw), "rollout restart") != restarts {
+			t.Errorf("%s: exit code %d, %v, commands:\n%s\n%s", why, code, err, raw, out)
+		}
+	}
+}
+
 // realmThatSays is a server whose n-th answer about its release is a text.
 func realmThatSays(t *testing.T, text func(n int64) string) string {
 	t.Helper()

@@ -166,7 +166,9 @@ recycle() {
     [[ -n $token ]] || token=$(stable)
     say "recycle: the fleet moves to $token"
     # What the canary saw while realm servers were restarting counts for nothing.
+    # What an operator dropped stays so: a restart would only end their pause.
     case $("$REWARM" rollout status) in
+    *"release $token was refused"*'it was dropped'*) ;;
     *" $token"*'paused by the canary'* | *"release $token was refused"*) restart ;;
     esac
     "$REWARM" rollout status --wait --release "$token" --timeout "${ROLLOUT_TIMEOUT}s" >&2 ||

@@ -214,6 +214,9 @@ func TestAPausedFleetPromotesNothing(t *testing.T) {
 	c := startCandidate(t, "ok")
 	c.order("pause")
 	c.both("t1", "t2")
+	if got := c.do("POST", "/rollout/restart", ""); got.status != 409 {
+		t.Errorf("a restart in vain: %d %s", got.status, got.body)
+	}
 	if r := c.untilCandidate(wire.CandidateWaiting); !strings.Contains(r.Candidate.Detail, "an operator paused") || c.asked.Load() != "" {
 		t.Errorf("%+v", r.Candidate)
 	}

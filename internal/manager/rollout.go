@@ -50,7 +50,7 @@ func (m *Manager) showRollout(w http.ResponseWriter, r *http.Request) error {
 // steer answers POST /rollout/{action}.
 func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	action := r.PathValue("action")
-	by, now := web.RequestID(r.Context()), time.Now()
+	by := web.RequestID(r.Context())
 	token, err := steered(r)
 	if err != nil {
 		return err
@@ -61,14 +61,7 @@ func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	case "resume":
 		err = m.resume(r.Context(), token, by)
 	case "restart":
-		err = m.ruleCanary(r.Context(), func(c *ledger.Canary) bool { *c = ledger.Canary{At: now}; return true }) // it is checked again
-		if err == nil {
-			m.fleet.restartRollout(time.Now())
-			err = m.setPaused(r.Context(), false, by)
-		}
-		if err == nil {
-			_, err = m.steerCandidate(r.Context(), (*release.Book).Recheck)
-		}
+		err = m.restart(r.Context(), by)
 	case "undo":
 		err = m.undo(r.Context(), token)
 	default:
@@ -79,6 +72,31 @@ func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	}
 	m.log.Info("rollout steered", "action", action, "requestId", by)
 	return m.showRollout(w, r)
+}
+
+// restart has a candidate that was refused checked again, and the current
+// release rolled out again from its canary. While a candidate is not decided on,
+// it is for a canary that broke only: a pause that an operator ordered holds.
+func (m *Manager) restart(ctx context.Context, by string) error {
+	outcome, err := m.steerCandidate(ctx, (*release.Book).Recheck)
+	if err != nil {
+		return err
+	}
+	if outcome.Declined != "" && !m.fleet.canaryBroke() {
+		return declined(outcome)
+	}
+	if err := m.ruleCanary(ctx, func(c *ledger.Canary) bool { *c = ledger.Canary{At: time.Now()}; return true }); err != nil {
+		return err
+	}
+	m.fleet.restartRollout(time.Now())
+	return m.setPaused(ctx, false, by)
+}
+
+// canaryBroke reports whether the canary holds the current release back.
+func (f *fleet) canaryBroke() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.canary.Sequence > 0 && f.canary.Sequence == f.release.Sequence && !f.canary.Passed
 }
 
 func (m *Manager) setPaused(ctx context.Context, paused bool, by string) error {

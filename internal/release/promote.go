@@ -94,10 +94,15 @@ func (b *Book) others(now time.Time, c Candidate, current words.Release) bool {
 	return false
 }
 
-// Recheck takes back that the candidate was refused, unless it was dropped. The
-// outcome is never another than zero.
+// Recheck takes back that the candidate was refused, unless it was dropped. It
+// declines for one that is not decided on: there is nothing to take back.
 func (b *Book) Recheck(now time.Time) Outcome {
-	if c, ok := b.Candidate(now); ok && c.Refusal != nil && !c.Refusal.Dropped {
+	c, ok := b.Candidate(now)
+	switch {
+	case !ok || c.Refusal != nil && c.Refusal.Dropped:
+	case c.Refusal == nil:
+		return Outcome{Declined: "release " + string(c.Token) + " " + c.Waits()}
+	default:
 		b.forgive(c.Token)
 	}
 	return Outcome{}
