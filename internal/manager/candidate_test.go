@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rewarm/rewarm/internal/ledger"
 	"github.com/rewarm/rewarm/internal/release"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
@@ -222,6 +223,21 @@ func TestAPausedFleetPromotesNothing(t *testing.T) {
 	}
 	c.order("resume")
 	eventually(t, "it was checked, and is current", func() bool { return c.rollout().Release.Token == "t2" && c.asked.Load() == "t2" })
+}
+
+// A release whose canary broke is rolled out again though another is next.
+func TestARestartIsForTheCurrentReleaseToo(t *testing.T) {
+	c := startCandidate(t, "503")
+	c.both("t1", "t2")
+	c.untilCandidate(wire.CandidateChecking)
+	eventually(t, "the canary broke", func() bool {
+		err := c.ruleCanary(t.Context(), func(stored *ledger.Canary) bool {
+			*stored = ledger.Canary{Sequence: 1, Detail: "broken"}
+			return true
+		})
+		return err == nil && c.fleet.canaryBroke()
+	})
+	c.order("restart")
 }
 
 // What cannot be checked is refused: nobody has seen that it works.
