@@ -104,11 +104,8 @@ func (s *Server) lend(name string) (ledger.Lent, bool) {
 
 // borrow is a file that no release here has, of a peer that has it.
 func (s *Server) borrow(ctx context.Context, name string) (file, bool) {
-	if s.o.Peers == nil {
-		return file{}, false
-	}
-	if f, ok := s.borrowed.find(name, s.o.Now()); ok {
-		return f, true
+	if f, ok := s.borrowed.find(name, s.o.Now()); ok || s.o.Peers == nil {
+		return f, ok
 	}
 	err := s.borrowed.demands.get(ctx, name, s.o.Now, func(ctx context.Context) error { return s.fetchLent(ctx, name) })
 	if err != nil {

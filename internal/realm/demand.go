@@ -167,13 +167,19 @@ func (s *Server) demand(ctx context.Context, name string) error {
 }
 
 // keep makes a received content a file of the current release, on disk too, so
-// that it stays when the host has it no more.
+// that it stays when the host has it no more. While another release is held
+// only what carries its hash in its name stays.
 func (s *Server) keep(name string, in incoming, token words.Token) error {
 	s.switching.Lock()
 	defer s.switching.Unlock()
 	before := s.releases.Load()
-	current := before.current()
+	current, held := before.current(), before.held()
+	// The host may have the held release by now, and this may be of it.
+	passing := held != nil && !hashed(name)
 	switch {
+	case passing && !held.early(name):
+		s.depot.drop(in)
+		return errAbsent
 	case current.token != token:
 		s.depot.drop(in)
 		return errMoved
@@ -184,6 +190,10 @@ func (s *Server) keep(name string, in incoming, token words.Token) error {
 	f, err := s.depot.settle(in)
 	if err != nil {
 		return err
+	}
+	if passing {
+		s.borrowed.add(name, f, s.o.Now())
+		return nil
 	}
 	after := before.with(current.plus(map[string]file{name: f}))
 	if err := s.depot.commit(after.current(), after.tokens()); err != nil {

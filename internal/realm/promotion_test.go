@@ -282,7 +282,9 @@ func TestAGatedHostURLIsHeldToo(t *testing.T) {
 	o.Manager, o.Promotion, o.NoPoll = f, PromoteGated, false
 	s, _ := start(t, o)
 	f.promote(1, tokenOf("aaaaaaa1"))
-	c.deploy(built("/", "bbbbbbb2"))
+	next := built("/", "bbbbbbb2")
+	next["/worker.js"], next["/assets/plain.png"] = "worker of bbbbbbb2", "picture of bbbbbbb2"
+	c.deploy(next)
 	until(t, "it is held", func() bool {
 		held := s.releases.Load().held()
 		return held != nil && held.token == tokenOf("bbbbbbb2")
@@ -293,6 +295,16 @@ func TestAGatedHostURLIsHeldToo(t *testing.T) {
 		t.Errorf("its script was fetched %d times more", n-reads)
 	}
 	serves(t, s, "aaaaaaa1")
+	// What the host has under other names may be the held release's.
+	if a := get(t, s, "/worker.js"); a.code != http.StatusNotFound {
+		t.Errorf("a file of the held release: %d %q", a.code, a.body)
+	}
+	if a := get(t, s, "/assets/plain.png"); a.code != http.StatusOK || a.header.Get("Cache-Control") != "no-cache" {
+		t.Errorf("a picture: %d %v", a.code, a.header)
+	}
+	if _, kept := s.releases.Load().current().files["assets/plain.png"]; kept {
+		t.Error("the picture has become the served release's")
+	}
 	f.promote(2, tokenOf("bbbbbbb2"))
 	until(t, "it is served", func() bool { return s.Token() == tokenOf("bbbbbbb2") })
 	serves(t, s, "bbbbbbb2")
