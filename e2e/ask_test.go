@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -83,3 +84,20 @@ type only string
 func (only) RealmURL() string       { return "" }
 func (only) ManagerURL() string     { return "" }
 func (o only) PrerenderURL() string { return string(o) }
+
+// judgeHistory reads the releases that the manager knows, the oldest first, each
+// as its sequence and its name.
+func (f *fleet) judgeHistory(want ...string) {
+	f.t.Helper()
+	releases, err := client.NewManager(f.up.ManagerURL(), f.secret).Releases(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var history []string
+	for _, release := range slices.Backward(releases.History) {
+		history = append(history, fmt.Sprintf("%d %s", release.Sequence, f.nameOf(release.Token)))
+	}
+	if !slices.Equal(history, want) {
+		f.t.Errorf("history %q, want %q", history, want)
+	}
+}

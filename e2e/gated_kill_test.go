@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,16 +83,6 @@ func TestGatedPromotionSurvivesKills(t *testing.T) {
 	f.completeAgain(r3)
 	f.until("the realm server follows", func() bool { return f.token() == r3 })
 
-	releases, err := client.NewManager(f.up.ManagerURL(), secret).Releases(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var history []string
-	for _, release := range slices.Backward(releases.History) {
-		history = append(history, fmt.Sprintf("%d %s", release.Sequence, f.nameOf(release.Token)))
-	}
-	if want := []string{"1 r0", "2 r1", "3 r3"}; !slices.Equal(history, want) {
-		t.Errorf("history %q, want %q", history, want)
-	}
+	f.judgeHistory("1 r0", "2 r1", "3 r3")
 	judgeStore(t, f.fleet)
 }

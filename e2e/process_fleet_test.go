@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
@@ -36,17 +34,7 @@ func TestManagerKilledInADeploy(t *testing.T) {
 	f.visitors()
 	end()
 
-	releases, err := client.NewManager(f.up.ManagerURL(), secret).Releases(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var history []string
-	for _, release := range slices.Backward(releases.History) {
-		history = append(history, fmt.Sprintf("%d %s", release.Sequence, f.nameOf(release.Token)))
-	}
-	if want := []string{"1 r0", "2 r1", "3 r2"}; !slices.Equal(history, want) {
-		t.Errorf("history %q, want %q", history, want)
-	}
+	f.judgeHistory("1 r0", "2 r1", "3 r2")
 	judgeStore(t, f.fleet)
 }
 

@@ -11,14 +11,12 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/rewarm/rewarm/examples"
-	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -124,17 +122,7 @@ func TestW04_RollingDeployOfTwoRealmServersConverges(t *testing.T) {
 	f.visitors()
 	end()
 	judgeStore(t, f.fleet)
-	releases, err := client.NewManager(f.up.ManagerURL(), secret).Releases(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var history []string
-	for _, release := range slices.Backward(releases.History) {
-		history = append(history, f.nameOf(release.Token))
-	}
-	if want := []string{"r0", "r1", "r2"}; !slices.Equal(history, want) {
-		t.Errorf("history %q, want %q", history, want)
-	}
+	f.judgeHistory("1 r0", "2 r1", "3 r2")
 }
 
 // bothHave asks each of the servers for every file below the assets of each of

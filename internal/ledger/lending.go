@@ -145,12 +145,10 @@ func (l *Ledger) firstOffer(ctx context.Context, name string) (Offer, error) {
 		switch {
 		case ctx.Err() != nil:
 			return Offer{}, ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders): // nobody else is there
 			return Offer{}, ErrAbsent
 		case err != nil:
 			return Offer{}, err
-		case msg.Header.Get("Status") == "503": // nobody else is there
-			return Offer{}, ErrAbsent
 		case msg.Header.Get(headerSum) != "":
 			return offerOf(name, msg)
 		}

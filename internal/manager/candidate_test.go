@@ -94,6 +94,16 @@ func (c *candidateRig) untilCandidate(phase wire.CandidatePhase) (r wire.Rollout
 	return r
 }
 
+// untilJudged waits until the candidate is promoted or refused.
+func (c *candidateRig) untilJudged(token words.Token) (r wire.Rollout) {
+	c.t.Helper()
+	eventually(c.t, "it is promoted or refused", func() bool {
+		r = c.rollout()
+		return r.Release.Token == token || r.Candidate != nil && r.Candidate.Phase == wire.CandidateRefused
+	})
+	return r
+}
+
 func (c *candidateRig) order(action string) {
 	c.t.Helper()
 	if got := c.do("POST", "/rollout/"+action, ""); got.status != 200 {
@@ -271,12 +281,7 @@ func TestACandidateIsCheckedByWhoeverCan(t *testing.T) {
 	}
 	c.both("t1", "t2")
 	c.order("resume")
-	var r wire.Rollout
-	eventually(t, "it is promoted or refused", func() bool {
-		r = c.rollout()
-		return r.Release.Token == "t2" || r.Candidate != nil && r.Candidate.Phase == wire.CandidateRefused
-	})
-	if r.Release.Token != "t2" {
+	if r := c.untilJudged("t2"); r.Release.Token != "t2" {
 		t.Errorf("%+v", r.Candidate)
 	}
 }
@@ -333,12 +338,7 @@ func TestACandidateWhoseFilesChangedIsCheckedAnew(t *testing.T) {
 	c.beat(checks.URL, pagesOf(1, "t1", map[string]int{"t1": 2}))
 	c.both("t1", "t2")
 	c.order("resume")
-	var r wire.Rollout
-	eventually(t, "it is promoted or refused", func() bool {
-		r = c.rollout()
-		return r.Release.Token == "t2" || r.Candidate != nil && r.Candidate.Phase == wire.CandidateRefused
-	})
-	if r.Release.Token != "t2" {
+	if r := c.untilJudged("t2"); r.Release.Token != "t2" {
 		t.Errorf("the files of before are judged: %+v", r.Candidate)
 	}
 }

@@ -87,17 +87,22 @@ func (i *invalidated) since(m words.Module) bool {
 
 // hearInvalidations follows what is invalidated until ctx ends.
 func (s *site) hearInvalidations(ctx context.Context) {
+	s.hearAgain(ctx, "invalidations", s.hearOnce)
+}
+
+// hearAgain follows what the store tells until ctx ends, from anew whenever that
+// fails.
+func (s *Server) hearAgain(ctx context.Context, what string, hear func(context.Context) error) {
 	for ctx.Err() == nil {
-		err := s.hearOnce(ctx)
-		s.invalidated.setKnown(false)
-		if ctx.Err() == nil {
-			s.o.Log.Debug("invalidations are not heard", "error", err)
+		if err := hear(ctx); ctx.Err() == nil {
+			s.o.Log.Debug(what+" are not heard from the store", "error", err)
 		}
 		_ = wait(ctx, time.Second)
 	}
 }
 
 func (s *site) hearOnce(ctx context.Context) error {
+	defer s.invalidated.setKnown(false)
 	watch, err := s.o.Store.WatchInvalidations(ctx, s.realm.URL)
 	if err != nil {
 		return err

@@ -206,12 +206,7 @@ func (s *Server) noteHeld(ctx context.Context, r *release, before *releaseSet) {
 // promotion at once. Without a store, or while it is away, the answers to
 // reports tell.
 func (s *Server) hearPromotions(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := s.hearPromotion(ctx); ctx.Err() == nil {
-			s.o.Log.Debug("promotions are not heard from the store", "error", err)
-		}
-		_ = wait(ctx, time.Second)
-	}
+	s.hearAgain(ctx, "promotions", s.hearPromotion)
 }
 
 func (s *Server) hearPromotion(ctx context.Context) error {
