@@ -1,5 +1,7 @@
 package pool
 
+import "slices"
+
 // nestedWarmUp is the page to warm for a request that a render waits for, be
 // it beyond the size: one at a time for each depth. So of all renders that wait
 // the deepest gets a page, as soon as those as deep as it are done, which wait
@@ -43,8 +45,10 @@ func (p *Pool) nested() int {
 	return n
 }
 
-// isReserve reports whether the page, whose render is done, is beyond the size
-// for renders like that, and no other such waits.
-func (p *Pool) isReserve(pg *page) bool {
-	return pg.depth > 0 && p.live() > p.size && (len(p.queue) == 0 || p.queue[0].Depth == 0)
+// isReserve reports whether the page, whose render of the depth is done, is beyond
+// the size for renders like that, and no other such waits for it. For those less
+// deep it does not stay: they have a page of their own, and for each that such
+// pages took the next one as deep as this would need one more.
+func (p *Pool) isReserve(pg *page, depth int) bool {
+	return depth > 0 && p.live() > p.size && !slices.ContainsFunc(p.queue, func(r *Request) bool { return r.Depth >= depth && p.suits(pg, r) })
 }

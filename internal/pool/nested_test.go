@@ -119,3 +119,30 @@ func TestF04_NestedRequestIsNotQueuedBehindItsOwn(t *testing.T) {
 		t.Fatalf("%+v when it is done", actions)
 	}
 }
+
+// A page that was warmed beside all others for what a nested render waits for
+// does not stay for one less deep: the next as deep would need one more, and so
+// on, as long as any wait.
+func TestF04_APageForDeepRendersDoesNotStayForOthers(t *testing.T) {
+	p := pool.New(pool.Options{Size: 1, PerOwner: 1, Queue: 2})
+	p.Learn(t0, 1, "r1")
+	p.Permit(t0, "r1")
+	p.Warmed(t0, 1, "r1")
+	submit(p, 1)
+	ask := func(id pool.RequestID, depth int) []pool.PageID {
+		return kinds(p.Submit(t0, pool.Request{ID: id, Owner: owner, Depth: depth, Deadline: t0.Add(time.Minute)}), pool.Warm)
+	}
+	one := ask(2, 1)
+	p.Warmed(t0, one[0], "r1")
+	ask(3, 1) // waits for the page that renders 2
+	two := ask(4, 2)
+	p.Warmed(t0, two[0], "r1")
+	actions := p.Done(t0, two[0], true)
+	if len(actions) != 1 || actions[0].Kind != pool.Close || actions[0].Page != two[0] {
+		t.Errorf("%+v when the deep render is done", actions)
+	}
+	actions = p.Done(t0, one[0], true)
+	if len(actions) != 1 || actions[0].Kind != pool.Grant || actions[0].Request != 3 {
+		t.Errorf("%+v when the other is done", actions)
+	}
+}

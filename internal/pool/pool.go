@@ -237,7 +237,7 @@ func (p *Pool) Done(now time.Time, id PageID, reusable bool) []Action {
 		return nil // gone meanwhile
 	}
 	p.learnPace(now.Sub(pg.since))
-	reserve := p.isReserve(pg)
+	depth := pg.depth
 	pg.state, pg.lastUsed, pg.idleSince, pg.request, pg.depth = idle, now, now, 0, 0
 	pg.uses++
 	var actions []Action
@@ -250,7 +250,7 @@ func (p *Pool) Done(now time.Time, id PageID, reusable bool) []Action {
 		actions = p.close(pg, Broken)
 	case pg.retiring != "":
 		actions = p.close(pg, pg.retiring)
-	case reserve:
+	case p.isReserve(pg, depth):
 		actions = p.close(pg, Excess)
 	}
 	return append(actions, p.schedule(now)...)
