@@ -30,7 +30,7 @@ type renderCommand struct {
 	JSON     bool          `help:"All that is known of the render, as JSON: short for --format json."`
 	FullPage bool          `help:"A picture of the whole page, not of the viewport alone."`
 	Element  string        `help:"A picture of the first element that a CSS selector matches." placeholder:"SELECTOR"`
-	Viewport string        `help:"The window's size in CSS pixels." placeholder:"WxH"`
+	Viewport string        `help:"The window's size in CSS pixels; default 800x600." placeholder:"WxH"`
 	WaitFor  string        `help:"Wait until a CSS selector matches something." placeholder:"SELECTOR"`
 	Block    []string      `help:"Requests not to make: image, font, media, stylesheet, or a URL with * in it. Repeatable." placeholder:"WHAT"`
 	Mode     string        `help:"transition, navigate or isolated; default: what the host offers." enum:",transition,navigate,isolated" default:""`

@@ -82,6 +82,7 @@ func (p *Page) setUp(ctx context.Context) error {
 		chrome.Command{Method: network.CommandSetBypassServiceWorker, Params: network.SetBypassServiceWorkerParams{Bypass: true}},
 		chrome.Command{Method: fetch.CommandEnable, Params: interceptDocuments()},
 		chrome.Command{Method: emulation.CommandSetFocusEmulationEnabled, Params: emulation.SetFocusEmulationEnabledParams{Enabled: true}},
+		window(nil, asSpeck),
 		chrome.Command{Method: runtime.CommandEnable},
 		chrome.Command{Method: runtime.CommandAddBinding, Params: runtime.AddBindingParams{Name: binding}},
 		chrome.Command{Method: cdpage.CommandAddScriptToEvaluateOnNewDocument, Params: p.initScript()},

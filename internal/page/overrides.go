@@ -47,9 +47,8 @@ func overridesOf(o words.RenderOptions) overrides {
 		all.restore = append(all.restore, chrome.Command{Method: method, Params: restore})
 	}
 	if v := o.Viewport; v != nil {
-		all.apply = append(all.apply, chrome.Command{Method: emulation.CommandSetDeviceMetricsOverride, Params: emulation.SetDeviceMetricsOverrideParams{
-			Width: int64(v.Width), Height: int64(v.Height), DeviceScaleFactor: v.DeviceScaleFactor, Mobile: v.Mobile}})
-		all.restore = append(all.restore, chrome.Command{Method: emulation.CommandClearDeviceMetricsOverride})
+		all.apply = append(all.apply, window(v, asSpeck))
+		all.restore = append(all.restore, window(nil, asSpeck))
 		if v.Mobile {
 			add(emulation.CommandSetTouchEmulationEnabled,
 				emulation.SetTouchEmulationEnabledParams{Enabled: true}, emulation.SetTouchEmulationEnabledParams{})

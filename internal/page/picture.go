@@ -96,12 +96,18 @@ func (r *render) shoot(ctx context.Context, result *Result) error {
 	if err != nil {
 		return err
 	}
+	session, view := r.page.session, r.visit.Options.Viewport
+	if err := session.CallAll(ctx, window(view, asShown)); err != nil {
+		return err
+	}
 	beyond := params.Clip != nil
 	params.CaptureBeyondViewport = &beyond
 	var shot cdpage.CaptureScreenshotResult
-	if err := r.page.session.CallInOrder(ctx, cdpage.CommandCaptureScreenshot, params, &shot); err != nil {
+	if err := session.CallInOrder(ctx, cdpage.CommandCaptureScreenshot, params, &shot); err != nil {
 		return err
 	}
+	speck := window(view, asSpeck)
+	_ = session.Post(speck.Method, speck.Params) // a picture more would only be slower
 	result.Data, result.ContentType = shot.Data, "image/"+params.Format.String()
 	result.Width, result.Height = sizeOf(shot.Data)
 	return nil
