@@ -100,7 +100,7 @@ func (r *replicated) bothServe(token words.Token) {
 
 func (r *replicated) order(action string) {
 	r.t.Helper()
-	if err := client.NewManager(r.up.ManagerURL(), "").RolloutAction(r.t.Context(), action, ""); err != nil {
+	if _, err := client.NewManager(r.up.ManagerURL(), "").RolloutAction(r.t.Context(), action, ""); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -158,7 +158,20 @@ func others(pages map[words.Token]int, token words.Token) int {
 
 type rolloutPause struct{ managerFlags }
 
-func (c *rolloutPause) Run(r *run) error { return c.client().RolloutAction(r.ctx, "pause", "") }
+// order carries an operator's order out, and shows what came of it.
+func (m managerFlags) order(r *run, action, release string) error {
+	rollout, err := m.client().RolloutAction(r.ctx, action, words.Token(release))
+	if err != nil {
+		return err
+	}
+	if rollout.Unchanged != "" {
+		fmt.Fprintln(r.streams.Err, rollout.Unchanged)
+	}
+	printRollout(r.streams.Out, rollout)
+	return nil
+}
+
+func (c *rolloutPause) Run(r *run) error { return c.order(r, "pause", "") }
 
 type rolloutResume struct {
 	managerFlags
@@ -166,18 +179,18 @@ type rolloutResume struct {
 }
 
 func (c *rolloutResume) Run(r *run) error {
-	return c.client().RolloutAction(r.ctx, "resume", words.Token(c.Release))
+	return c.order(r, "resume", c.Release)
 }
 
 type rolloutUndo struct {
 	managerFlags
-	Release string `help:"Token of the candidate to drop, or of the current release to undo. Without it, the candidate if there is one, else the current release." placeholder:"T"`
+	Release string `help:"Token of the candidate to drop, or of the current release to undo. Without it, the candidate if there is one, else the current release; a repeat goes back no further." placeholder:"T"`
 }
 
 func (c *rolloutUndo) Run(r *run) error {
-	return c.client().RolloutAction(r.ctx, "undo", words.Token(c.Release))
+	return c.order(r, "undo", c.Release)
 }
 
 type rolloutRestart struct{ managerFlags }
 
-func (c *rolloutRestart) Run(r *run) error { return c.client().RolloutAction(r.ctx, "restart", "") }
+func (c *rolloutRestart) Run(r *run) error { return c.order(r, "restart", "") }

@@ -160,32 +160,32 @@ func (c Call) header() http.Header {
 
 // Releases is GET /host-shell.
 func (m *Manager) Releases(ctx context.Context) (wire.Releases, error) {
-	return get[wire.Releases](ctx, m, "/host-shell")
+	return ask[wire.Releases](ctx, m, http.MethodGet, "/host-shell")
 }
 
 // Rollout is GET /rollout.
 func (m *Manager) Rollout(ctx context.Context) (wire.Rollout, error) {
-	return get[wire.Rollout](ctx, m, "/rollout")
+	return ask[wire.Rollout](ctx, m, http.MethodGet, "/rollout")
 }
 
 // RolloutAction is POST /rollout/{action}: pause, resume, undo or restart.
-// release is what resume and undo mean; "" is whatever is next, or current.
-func (m *Manager) RolloutAction(ctx context.Context, action string, release words.Token) error {
+// release is what resume and undo mean; "" is whatever is next, or current. It
+// returns the rollout as the order left it.
+func (m *Manager) RolloutAction(ctx context.Context, action string, release words.Token) (wire.Rollout, error) {
 	path := "/rollout/" + url.PathEscape(action)
 	if release != "" {
 		path += "?release=" + url.QueryEscape(string(release))
 	}
-	_, _, err := m.call(ctx, http.MethodPost, path, nil, nil)
-	return err
+	return ask[wire.Rollout](ctx, m, http.MethodPost, path)
 }
 
-func get[T any](ctx context.Context, m *Manager, path string) (v T, err error) {
-	body, _, err := m.call(ctx, http.MethodGet, path, nil, nil)
+func ask[T any](ctx context.Context, m *Manager, method, path string) (v T, err error) {
+	body, _, err := m.call(ctx, method, path, nil, nil)
 	if err != nil {
 		return v, err
 	}
 	if err := json.Unmarshal(body, &v); err != nil {
-		return v, fmt.Errorf("GET %s%s: answer: %w", m.URL, path, err)
+		return v, fmt.Errorf("%s %s%s: answer: %w", method, m.URL, path, err)
 	}
 	return v, nil
 }

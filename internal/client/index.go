@@ -43,7 +43,7 @@ func (m *Manager) Index(ctx context.Context, request wire.IndexRequest) (status 
 
 // IndexStatus is GET /index.
 func (m *Manager) IndexStatus(ctx context.Context, realm string) (wire.IndexStatus, error) {
-	return get[wire.IndexStatus](ctx, m, "/index?realm="+url.QueryEscape(realm))
+	return ask[wire.IndexStatus](ctx, m, http.MethodGet, "/index?realm="+url.QueryEscape(realm))
 }
 
 // Purge is DELETE /index. The query names what, as the protocol's table does.

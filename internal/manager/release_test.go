@@ -366,6 +366,12 @@ func TestRolloutIsSteered(t *testing.T) {
 	if got := r.do("POST", "/rollout/undo", ""); got.status != 200 || got.header.Get(wire.HeaderRelease) != "3 v1" {
 		t.Errorf("undo: %v", got)
 	}
+	// Its answer was lost, or a pipeline runs again.
+	for _, path := range []string{"/rollout/undo", "/rollout/undo?release=v2"} {
+		if got := r.do("POST", path, ""); got.status != 200 || got.header.Get(wire.HeaderRelease) != "3 v1" || !strings.Contains(got.body, `"unchanged":"release v2 was undone already`) {
+			t.Errorf("%s again: %v", path, got)
+		}
+	}
 	if got := r.do("POST", "/rollout/restart", ""); got.status != 200 {
 		t.Errorf("restart: %v", got)
 	}

@@ -55,6 +55,7 @@ func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	unchanged := ""
 	switch action {
 	case "pause":
 		err = m.setPaused(r.Context(), true, by)
@@ -63,15 +64,18 @@ func (m *Manager) steer(w http.ResponseWriter, r *http.Request) error {
 	case "restart":
 		err = m.restart(r.Context(), by)
 	case "undo":
-		err = m.undo(r.Context(), token)
+		unchanged, err = m.undo(r.Context(), token)
 	default:
 		return web.NotFound(w, r)
 	}
 	if err != nil {
 		return err
 	}
-	m.log.Info("rollout steered", "action", action, "requestId", by)
-	return m.showRollout(w, r)
+	m.log.Info("rollout steered", "action", action, "requestId", by, "unchanged", unchanged)
+	view := m.fleet.progress(time.Now())
+	view.Unchanged = unchanged
+	web.WriteJSON(w, http.StatusOK, wire.ContentTypeJSON, view)
+	return nil
 }
 
 // restart has a candidate that was refused checked again, and the current
@@ -119,18 +123,19 @@ func (f *fleet) overrule(now time.Time, c *ledger.Canary) bool {
 	return true
 }
 
-// undo drops the candidate, or makes the previous release current again.
-func (m *Manager) undo(ctx context.Context, token words.Token) error {
+// undo drops the candidate, or makes the previous release current again;
+// unchanged is why nothing was left to do, "" if something was.
+func (m *Manager) undo(ctx context.Context, token words.Token) (unchanged string, err error) {
 	outcome, err := m.steerCandidate(ctx, func(b *release.Book, now time.Time) release.Outcome { return b.Undo(now, token) })
 	switch {
 	case err != nil:
-		return err
+		return "", err
 	case outcome.Declined != "":
-		return declined(outcome)
-	case outcome.New == nil && outcome.Refused == nil:
-		return fault.New(fault.Invalid, "There is no previous release to go back to")
+		return "", declined(outcome)
+	case outcome.New == nil && outcome.Refused == nil && outcome.Unchanged == "":
+		return "", fault.New(fault.Invalid, "There is no previous release to go back to")
 	}
-	return nil
+	return outcome.Unchanged, nil
 }
 
 // steered is the release that an order names, "" for none.

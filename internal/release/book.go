@@ -107,6 +107,8 @@ type Outcome struct {
 	Refused *Refusal
 	// Declined is why an operator's order was not carried out; "" if it was.
 	Declined string
+	// Unchanged is why an operator's order had nothing left to do; "" if it had.
+	Unchanged string
 	// Rollback: New goes back to a superseded token.
 	Rollback bool
 	// Reporter is the record to store; its Name is "" when there is none.

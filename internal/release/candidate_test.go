@@ -196,7 +196,10 @@ func TestUndoDropsTheCandidateFirst(t *testing.T) {
 	if b.Recheck(at(12)); b.Pass(at(12), "c").New != nil {
 		t.Error("a dropped one was checked again")
 	}
-	if o := b.Undo(at(13), ""); o.New == nil || o.New.Token != "a" || !o.Rollback {
+	if o := b.Undo(at(13), ""); o.New != nil || !strings.Contains(o.Unchanged, "release c was undone already; the current one is undone by its name: `rewarm rollout undo --release b`") {
+		t.Fatalf("once more: %+v", o)
+	}
+	if o := b.Undo(at(13), "b"); o.New == nil || o.New.Token != "a" || !o.Rollback {
 		t.Fatalf("of the current release: %+v", o)
 	}
 	// The host directory still has c, and the servers come from b.
@@ -206,8 +209,10 @@ func TestUndoDropsTheCandidateFirst(t *testing.T) {
 			t.Fatalf("promoted at %d s", s)
 		}
 	}
-	if o := b.Undo(at(60), ""); o.New != nil {
-		t.Errorf("it went back to what was undone: %+v", o)
+	for _, named := range []words.Token{"", "a", "b"} {
+		if o := b.Undo(at(60), named); o.New != nil {
+			t.Errorf("%q: it went back to what was undone: %+v", named, o)
+		}
 	}
 	current(t, b, 3, "a")
 	if o := b.Report(at(61), say("ops", "b", words.SourceOperator)); o.New == nil {
@@ -285,6 +290,14 @@ func TestAFleetThatIsGatedNoMoreRefusesNothingOnUndo(t *testing.T) {
 	if o := b.Undo(at(401), ""); o.New == nil || len(b.State().Refused) != 0 {
 		t.Errorf("%+v, %+v", o, b.State().Refused)
 	}
+	for _, again := range []words.Token{"", "b"} {
+		if o := b.Undo(at(402), again); o.New != nil || o.Unchanged == "" {
+			t.Errorf("again, of %q: %+v", again, o)
+		}
+	}
+	if o := b.Undo(at(403), "a"); o.New == nil || o.New.Token != "b" {
+		t.Errorf("of what it led to: %+v", o)
+	}
 }
 
 // Candidate is asked for at every report: its work must not grow with the
@@ -350,7 +363,9 @@ func TestAnOrderMeansTheReleaseThatItNames(t *testing.T) {
 	if o := b.Undo(at(14), "c"); o.New == nil || o.New.Token != "a" {
 		t.Errorf("undo of what is current, though d is next: %+v", o)
 	}
-	declines("undo of it again", b.Undo(at(14), "c"))
+	if o := b.Undo(at(14), "c"); o.New != nil || o.Refused != nil || o.Unchanged == "" {
+		t.Errorf("undo of it again: %+v", o)
+	}
 	if o := b.Undo(at(14), "d"); o.Refused == nil || o.Refused.Token != "d" {
 		t.Errorf("undo of the candidate: %+v", o)
 	}

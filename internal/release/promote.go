@@ -112,15 +112,14 @@ func (b *Book) Recheck(now time.Time) Outcome {
 // release current again that is neither current nor refused. Under gated
 // promotion what it undoes is refused: its files are still in place, and
 // nothing but an operator is to bring it back. token is the one that is meant,
-// candidate or current; "" is whatever is. The zero Outcome: there was nothing
-// to undo.
+// candidate or current; "" is whatever is, once: whoever repeats that, because
+// an answer was lost or a pipeline runs again, goes back no further. The zero
+// Outcome: there was nothing to undo.
 func (b *Book) Undo(now time.Time, token words.Token) Outcome {
 	c, ok := b.Candidate(now)
 	current, _ := b.Current()
 	droppable := ok && (c.Refusal == nil || !c.Refusal.Dropped)
 	switch {
-	case token != "" && token != current.Token && (!droppable || token != c.Token):
-		return Outcome{Declined: "release " + string(token) + " is neither current nor a candidate that could be dropped"}
 	case droppable && (token == "" || token == c.Token):
 		dropped := Refusal{Token: c.Token, Detail: "dropped by an operator"}
 		if c.Refusal != nil {
@@ -128,18 +127,45 @@ func (b *Book) Undo(now time.Time, token words.Token) Outcome {
 		}
 		dropped.Dropped = true
 		return b.refuse(now, dropped)
+	case token == "" || token != current.Token:
+		if done := b.undone(token); done != "" {
+			return Outcome{Unchanged: "release " + string(done) + " was undone already; the current one is undone by its name: `rewarm rollout undo --release " + string(current.Token) + "`"}
+		}
+		if token != "" {
+			return Outcome{Declined: "release " + string(token) + " is neither current nor a candidate that could be dropped"}
+		}
 	}
 	for _, before := range b.state.History {
 		if _, refused := b.refusal(before.Token); refused || before.Token == current.Token {
 			continue
 		}
-		o := b.Report(now, Report{Token: before.Token, Source: words.SourceOperator, Reporter: "undo"})
+		o := b.Report(now, Report{Token: before.Token, Source: words.SourceOperator, Reporter: reporterUndo})
 		if b.state.Gated {
 			b.refuse(now, Refusal{Token: current.Token, Detail: "undone by an operator", Dropped: true})
 		}
 		return o
 	}
 	return Outcome{}
+}
+
+// reporterUndo is the reporter of a release that an undo made current.
+const reporterUndo = "undo"
+
+// undone is token if it was undone or dropped, and for "" what was since the
+// current release began; "" for nothing.
+func (b *Book) undone(token words.Token) words.Token {
+	current, _ := b.Current()
+	if current.Reporter == reporterUndo && len(b.state.History) > 1 {
+		if before := b.state.History[1].Token; token == "" || token == before {
+			return before
+		}
+	}
+	for _, r := range b.state.Refused {
+		if r.Dropped && (token == r.Token || token == "" && !r.At.Before(current.Since)) {
+			return r.Token
+		}
+	}
+	return ""
 }
 
 func (b *Book) promote(now time.Time, c Candidate, source words.Source) Outcome {

@@ -63,6 +63,8 @@ func (r *Rollout) judge(in Input, servers []Server) (Phase, string) {
 		return Paused, "paused by the canary: " + in.Canary.Broken + " (" + of + "); undo goes back to the release before, resume goes on with this one"
 	case t.moved == t.live && !r.canaryPassed:
 		return Canary, of + "; its pages' takeover is being checked"
+	case t.moved == t.live && in.Paused:
+		return Complete, of + "; paused: the next release will wait for resume"
 	case t.moved == t.live:
 		return Complete, of
 	case t.moving > 0 && t.failed == t.moving:

@@ -157,7 +157,7 @@ func TestPhases(t *testing.T) {
 		"the host is behind":            {[]Server{waiting, moved}, false, false, Waiting, "the host serves old"},
 		"not heard of its permission":   {[]Server{unheard}, false, false, Canary, "canary"},
 		"paused":                        {[]Server{unheard, moved}, true, false, Paused, "nothing of the new release is stored"},
-		"paused after the end":          {[]Server{moved}, true, false, Complete, "1 of 1"},
+		"paused after the end":          {[]Server{moved}, true, false, Complete, "paused: the next release will wait"},
 		"store away":                    {[]Server{unheard, moved}, false, true, Waiting, "the store is away"},
 		"one of two that move can move": {[]Server{failed, {URL: "http://e", Desired: "new", Pages: pages(1, "old")}}, false, false, Canary, ""},
 	} {

@@ -121,6 +121,9 @@ type Rollout struct {
 	Canary       *CanaryReport `json:"canary,omitempty"` // nil while there is no verdict
 	// Candidate is the release that is to be promoted next; nil for none.
 	Candidate *CandidateReport `json:"candidate,omitempty"`
+	// Unchanged, of the answer to an order, is why nothing was left to do; "" if
+	// something was.
+	Unchanged string `json:"unchanged,omitempty"`
 }
 
 // CandidatePhase is where a candidate stands.
