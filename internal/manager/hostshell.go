@@ -32,6 +32,7 @@ func (m *Manager) report(w http.ResponseWriter, r *http.Request) error {
 		Candidate:    said.State == wire.StateCandidate,
 		Gated:        said.Promotion == wire.PromotionGated,
 		Holds:        said.Candidate,
+		Kept:         said.Kept,
 	})
 	if err != nil {
 		m.metrics.reports.WithLabelValues("away").Inc()

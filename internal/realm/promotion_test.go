@@ -3,6 +3,7 @@ package realm
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,7 +79,7 @@ func TestAGatedServerReportsBothReleases(t *testing.T) {
 	f := newFleet()
 	o := gatedOn(t, f)
 	s, _ := start(t, o)
-	if first := <-f.reports; first.Promotion != wire.PromotionGated || first.State != "" || first.Source != words.SourceBoot {
+	if first := <-f.reports; first.Promotion != wire.PromotionGated || first.State != "" || first.Source != words.SourceBoot || !slices.Equal(first.Kept, []words.Token{tokenOf("aaaaaaa1")}) {
 		t.Errorf("%+v", first)
 	}
 	deploy(t, o.Host, "bbbbbbb2")
@@ -97,6 +98,10 @@ func TestAGatedServerReportsBothReleases(t *testing.T) {
 			seen[string(r.Source)] = true
 		}
 		return seen["served"] && seen["deployment"] && seen["presence"]
+	})
+	f.promote(2, tokenOf("bbbbbbb2"))
+	until(t, "what it could go back to is reported", func() bool {
+		return slices.Equal((<-f.reports).Kept, []words.Token{tokenOf("bbbbbbb2"), tokenOf("aaaaaaa1")})
 	})
 }
 

@@ -81,7 +81,7 @@ func (s *Server) reportOnce(ctx context.Context, source words.Source, deployment
 		Realms: s.URLs(), DeploymentID: deploymentID,
 	}
 	if s.gated() {
-		report.Promotion = wire.PromotionGated
+		report.Promotion, report.Kept = wire.PromotionGated, releases.tokens()
 	}
 	if held != nil {
 		report.Candidate, report.DeploymentID = held.token, ""
@@ -92,7 +92,7 @@ func (s *Server) reportOnce(ctx context.Context, source words.Source, deployment
 	if err := s.tell(ctx, report); err != nil || held == nil {
 		return err
 	}
-	report.Candidate = ""
+	report.Candidate, report.Kept = "", nil
 	report.Hash, report.Since, report.Source, report.State = held.token, held.since, source, wire.StateCandidate
 	if d := s.deployment.Load(); d != nil && d.token == held.token {
 		report.DeploymentID = d.id

@@ -54,6 +54,9 @@ type Report struct {
 	Gated bool
 	// Holds is the candidate of a gated reporter, in the report of what it serves.
 	Holds words.Token
+	// Kept are the releases that a gated reporter can serve at once; nil if it
+	// does not say.
+	Kept []words.Token
 	// Candidate: Token is held back by a gated reporter until it is promoted.
 	Candidate bool
 }
@@ -82,10 +85,12 @@ type Reporter struct {
 	Left       time.Time `json:"left,omitzero"`
 	LastSeenAt time.Time `json:"lastSeenAt"`
 	// Known is when its unbroken spell of being live began, by the manager's clock.
-	Known  time.Time `json:"known,omitzero"`
-	Gated  bool      `json:"gated,omitempty"`
-	Held   Held      `json:"held,omitzero"` // its candidate, as last heard
-	Realms []string  `json:"realms,omitempty"`
+	Known time.Time `json:"known,omitzero"`
+	Gated bool      `json:"gated,omitempty"`
+	Held  Held      `json:"held,omitzero"` // its candidate, as last heard
+	// Kept is what it can serve at once, as last heard; nil if it does not say.
+	Kept   []words.Token `json:"kept,omitzero"`
+	Realms []string      `json:"realms,omitempty"`
 	// Behind is set when its token was judged older than the current one
 	// though it is in no history.
 	Behind bool `json:"behind,omitempty"`

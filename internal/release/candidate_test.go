@@ -284,6 +284,45 @@ func TestWhatIsUndoneWhileNoServerIsLiveStaysUndone(t *testing.T) {
 	}
 }
 
+// A realm server that lacks a release goes on serving what is undone.
+func TestUndoGoesBackToWhatEveryServerHas(t *testing.T) {
+	says := func(b *Book, s int, name string, kept ...words.Token) {
+		b.Report(at(s), Report{Token: "c", Source: words.SourcePresence, Reporter: name, Gated: true, Kept: kept})
+	}
+	begin := func() *Book {
+		b := gatedPair()
+		for s, token := range []words.Token{"b", "c"} {
+			b.Report(at(11+s), say("ops", token, words.SourceOperator))
+		}
+		says(b, 13, "r1", "c", "b", "a")
+		return b
+	}
+	t.Run("not to what one lacks", func(t *testing.T) {
+		b := begin()
+		says(b, 13, "r2", "c", "a")
+		if o := b.Undo(at(13), ""); o.New == nil || o.New.Token != "a" {
+			t.Errorf("%+v", o)
+		}
+	})
+	t.Run("not at all when every one is lacked", func(t *testing.T) {
+		b := begin()
+		says(b, 13, "r2", "c")
+		if o := b.Undo(at(13), ""); o.New != nil || !strings.HasPrefix(o.Declined, "release b is no longer on r2; ") {
+			t.Errorf("%+v", o)
+		}
+		if o := b.Undo(at(13+60), ""); o.New == nil || o.New.Token != "b" {
+			t.Errorf("r2 is gone: %+v", o)
+		}
+	})
+	t.Run("one that does not say is no hindrance", func(t *testing.T) {
+		b := begin()
+		says(b, 13, "r2")
+		if o := b.Undo(at(13), ""); o.New == nil || o.New.Token != "b" {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
 func TestAFleetThatIsGatedNoMoreRefusesNothingOnUndo(t *testing.T) {
 	b := gatedPair()
 	b.Report(at(400), say("r3", "b", words.SourceBoot))

@@ -83,7 +83,7 @@ func (b *Book) older(now time.Time, r Report) bool {
 func (b *Book) hear(now time.Time, r Report) Reporter {
 	name := recordName(r)
 	before, known := b.reporters[name]
-	heard := Reporter{Name: name, Token: r.Token, Since: r.Since, On: now, Left: before.Left, LastSeenAt: now, Known: now, Gated: r.Gated, Realms: slices.Clone(r.Realms)}
+	heard := Reporter{Name: name, Token: r.Token, Since: r.Since, On: now, Left: before.Left, LastSeenAt: now, Known: now, Gated: r.Gated, Kept: slices.Clone(r.Kept), Realms: slices.Clone(r.Realms)}
 	if !known {
 		return heard
 	}

@@ -1,8 +1,10 @@
 package release
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/words"
@@ -109,7 +111,9 @@ func (b *Book) Recheck(now time.Time) Outcome {
 }
 
 // Undo drops the candidate if there is one to drop, else makes the newest
-// release current again that is neither current nor refused. Under gated
+// release current again that is neither current nor refused, and that every live
+// gated realm server has still: one that lacks it would go on serving what is
+// undone. Under gated
 // promotion what it undoes is refused: its files are still in place, and
 // nothing but an operator is to bring it back. token is the one that is meant,
 // candidate or current; "" is whatever is, once: whoever repeats that, because
@@ -135,8 +139,14 @@ func (b *Book) Undo(now time.Time, token words.Token) Outcome {
 			return Outcome{Declined: "release " + string(token) + " is neither current nor a candidate that could be dropped"}
 		}
 	}
+	lacked := ""
 	for _, before := range b.state.History {
 		if _, refused := b.refusal(before.Token); refused || before.Token == current.Token {
+			continue
+		}
+		if without := b.without(now, before.Token); len(without) > 0 {
+			lacked = cmp.Or(lacked, "release "+string(before.Token)+" is no longer on "+strings.Join(without, ", ")+
+				"; put its files in place there, or go back to it all the same with `rewarm release report --hash`")
 			continue
 		}
 		o := b.Report(now, Report{Token: before.Token, Source: words.SourceOperator, Reporter: reporterUndo})
@@ -145,7 +155,19 @@ func (b *Book) Undo(now time.Time, token words.Token) Outcome {
 		}
 		return o
 	}
-	return Outcome{}
+	return Outcome{Declined: lacked}
+}
+
+// without are the live gated realm servers, by name, that say what they can
+// serve, and that token is not among it.
+func (b *Book) without(now time.Time, token words.Token) (names []string) {
+	_, missing := b.have(now, token)
+	for _, name := range missing {
+		if kept := b.reporters[name].Kept; kept != nil && !slices.Contains(kept, token) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // reporterUndo is the reporter of a release that an undo made current.

@@ -141,7 +141,7 @@ func FuzzHeartbeat(f *testing.F) {
 }
 
 func FuzzReport(f *testing.F) {
-	f.Add([]byte(`{"data":{"attributes":{"hash":" abc ","source":"boot","since":"2026-01-02T03:04:05.6+07:00","realms":["http://a/","x"],"reporter":"r","deploymentId":"d","state":"candidate"}}}`))
+	f.Add([]byte(`{"data":{"attributes":{"hash":" abc ","source":"boot","since":"2026-01-02T03:04:05.6+07:00","realms":["http://a/","x"],"reporter":"r","deploymentId":"d","state":"candidate","kept":["a","b"]}}}`))
 	f.Add([]byte(`{"data":{"attributes":{"hash":"a","source":"rumour","since":"yesterday","realms":["https://a/",7]}}}`))
 	f.Add([]byte(`{"data":{"attributes":{"hash":"a\nb"}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -23,7 +23,13 @@ type Report struct {
 	// Candidate is the token that a gated realm server holds beside Hash, "" for
 	// none.
 	Candidate words.Token `json:"candidate,omitempty"`
+	// Kept are the releases that a gated realm server can serve at once, Hash
+	// among them; nil if it does not say.
+	Kept []words.Token `json:"kept,omitzero"`
 }
+
+// MaxKept bounds what is read of a report's Kept.
+const MaxKept = 16
 
 // What a report says under gated promotion.
 const (
@@ -62,6 +68,7 @@ func ParseReport(body []byte) (Report, error) {
 	r.Promotion, _ = read[string](attributes["promotion"])
 	held, _ := read[string](attributes["candidate"])
 	r.Candidate, _ = words.ParseToken(held)
+	r.Kept = readKept(attributes["kept"])
 	realms, _ := read[[]string](attributes["realms"])
 	for _, realm := range realms {
 		if u, ok := NormalizeURL(realm); ok {
@@ -69,6 +76,24 @@ func ParseReport(body []byte) (Report, error) {
 		}
 	}
 	return r, nil
+}
+
+// readKept is nil unless the whole list makes sense: what is left out would
+// count as gone.
+func readKept(raw json.RawMessage) []words.Token {
+	said, ok := read[[]string](raw)
+	if !ok || len(said) > MaxKept {
+		return nil
+	}
+	kept := make([]words.Token, 0, len(said))
+	for _, token := range said {
+		parsed, err := words.ParseToken(token)
+		if err != nil {
+			return nil
+		}
+		kept = append(kept, parsed)
+	}
+	return kept
 }
 
 // Releases is the answer of GET /host-shell.

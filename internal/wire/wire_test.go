@@ -121,4 +121,12 @@ func TestReport(t *testing.T) {
 	if diff := cmp.Diff(wire.Report{Hash: "abc", Reporter: "r", Realms: []string{"http://a"}}, got); diff != "" {
 		t.Error(diff)
 	}
+	for kept, want := range map[string][]words.Token{
+		`["a","b"]`: {"a", "b"}, `[]`: {}, `null`: nil, `"a"`: nil, `["a","b c"]`: nil, `["a",7]`: nil, `[` + strings.Repeat(`"a",`, wire.MaxKept) + `"a"]`: nil,
+	} {
+		got, err := wire.ParseReport([]byte(`{"data":{"attributes":{"hash":"a","kept":` + kept + `}}}`))
+		if diff := cmp.Diff(want, got.Kept); diff != "" || err != nil {
+			t.Errorf("%s: %v %s", kept, err, diff)
+		}
+	}
 }
