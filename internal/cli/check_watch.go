@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"net"
-	"net/http"
 	"sync"
 	"time"
 
@@ -20,19 +18,18 @@ import (
 func (c *checkCommand) watch(r *run, viewport *words.Viewport) error {
 	registry := observe.NewRegistry()
 	metrics := newCheckMetrics(registry)
-	listener, guard, err := c.listen()
+	var guard web.Guard
+	if c.Secret != "" {
+		guard.Secrets = []string{c.Secret}
+	}
+	server, err := web.NewMetricsServer(web.MetricsOptions{Command: "check", Addr: c.MetricsAddr, Guard: guard, Gatherer: registry, Log: r.log})
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(r.ctx)
 	var serving sync.WaitGroup
 	served := make(chan error, 1)
-	if listener != nil {
-		mux := http.NewServeMux()
-		mux.HandleFunc("GET /metrics", web.Route(r.log, guard.Metrics(registry)))
-		serving.Go(func() { served <- web.Serve(ctx, listener, web.Handle(r.log, mux), time.Second) })
-		r.log.Info("metrics are served", "addr", listener.Addr().String())
-	}
+	serving.Go(func() { served <- server.Run(ctx) })
 	defer func() {
 		stop()
 		serving.Wait()
@@ -59,22 +56,6 @@ func (c *checkCommand) watch(r *run, viewport *words.Viewport) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// listen binds the listener of the metrics; nil for none.
-func (c *checkCommand) listen() (net.Listener, web.Guard, error) {
-	var guard web.Guard
-	if c.MetricsAddr == "" {
-		return nil, guard, nil
-	}
-	if c.Secret != "" {
-		guard.Secrets = []string{c.Secret}
-	}
-	if err := guard.CheckListen("check", "--metrics-addr", c.MetricsAddr); err != nil {
-		return nil, guard, err
-	}
-	listener, err := web.Listen("check", "--metrics-addr", c.MetricsAddr)
-	return listener, guard, err
 }
 
 // checkMetrics are about each page's last check.
