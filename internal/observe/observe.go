@@ -40,3 +40,6 @@ func NewRegistry() *prometheus.Registry {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
+
+// SecondsBuckets are those of every histogram of times: 10 ms to 41 s.
+func SecondsBuckets() []float64 { return prometheus.ExponentialBuckets(0.01, 2, 13) }

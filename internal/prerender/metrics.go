@@ -1,6 +1,10 @@
 package prerender
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rewarm/rewarm/internal/observe"
+)
 
 // metrics of one prerender server. The counters named violations must stay 0.
 type metrics struct {
@@ -24,7 +28,6 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		r.MustRegister(c)
 		return c
 	}
-	buckets := prometheus.ExponentialBuckets(0.01, 2, 13) // 10 ms to 41 s
 	m := &metrics{
 		renders:          counter("renders_total", "Renders answered, by outcome.", "status", "settled_by"),
 		again:            counter("renders_again_total", "Renders done again before the caller heard of it, by reason.", "reason"),
@@ -37,10 +40,10 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		checks:           counter("takeover_checks_total", "Takeover checks answered, by verdict.", "verdict"),
 		closed:           counter("pages_closed_total", "Pages closed, by reason; release, uses, age, memory and browser are replacements.", "reason"),
 		renderSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: "rewarm", Subsystem: "prerender", Name: "render_seconds", Help: "Time from request to answer.", Buckets: buckets,
+			Namespace: "rewarm", Subsystem: "prerender", Name: "render_seconds", Help: "Time from request to answer.", Buckets: observe.SecondsBuckets(),
 		}, []string{"status"}),
 		warmSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: "rewarm", Subsystem: "prerender", Name: "warm_seconds", Help: "Time to warm a page.", Buckets: buckets,
+			Namespace: "rewarm", Subsystem: "prerender", Name: "warm_seconds", Help: "Time to warm a page.", Buckets: observe.SecondsBuckets(),
 		}),
 	}
 	m.violations.WithLabelValues("never_stale") // present from the start, so that an alert on it works

@@ -111,7 +111,7 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	case <-ctx.Done():
 		return refused("the worker ends")
 	}
-	got, answer := w.render(ctx, job)
+	got, answer := w.timed(ctx, job)
 	<-w.renders
 	if got.outcome != index.Done {
 		return got
@@ -221,6 +221,7 @@ func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) 
 	} else if known && verdict.Finished {
 		err = w.o.Store.RemoveFailure(ctx, job.Realm, job.Token, job.URL)
 	}
+	w.metrics.tried(job.Job, got, verdict)
 	w.say(job, got, verdict, err)
 	if !verdict.Finished {
 		_ = job.Again(verdict.After) // or it comes again by itself

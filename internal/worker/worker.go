@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/ledger"
@@ -29,6 +31,8 @@ type Options struct {
 	Store   *ledger.Ledger   // required; owned by the caller
 	Log     *slog.Logger     // (discarded)
 	Now     func() time.Time // (time.Now)
+	// Registerer takes its metrics (none are kept).
+	Registerer prometheus.Registerer
 	// Concurrency is how many pages it renders at a time (2).
 	Concurrency int
 	// Rate bounds the pages rendered of one realm in a second, by this worker
@@ -90,6 +94,9 @@ func (o *Options) complete() error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -121,9 +128,10 @@ type Worker struct {
 	renders chan struct{} // holds an element for each page being rendered
 	sites   *sites
 	tally   *tally
+	metrics *metrics
 }
 
-// New checks the options; it starts nothing.
+// New checks the options and registers the metrics; it starts nothing.
 func New(o Options) (*Worker, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -134,6 +142,10 @@ func New(o Options) (*Worker, error) {
 		tally: newTally(),
 	}
 	w.sites = newSites(func(realm string) float64 { return w.o.site(realm).Rate })
+	var err error
+	if w.metrics, err = newMetrics(w, w.o.Registerer); err != nil {
+		return nil, err
+	}
 	return w, nil
 }
 
