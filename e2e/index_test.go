@@ -142,6 +142,11 @@ func TestW26_ADeployInTheMiddleOfAnIndexOfFiveHundredPages(t *testing.T) {
 	if header.Get(wire.HeaderSnapshot) != "hit" || !strings.Contains(body, "Product 499") {
 		t.Errorf("a visitor of an indexed page gets a %s", header.Get(wire.HeaderSnapshot))
 	}
+	worker := func(name string) int { return int(f.metricOf(f.up.ManagerURL(), "rewarm_worker_"+name)) }
+	stored, rendered := worker(`pages_total{class="deploy",outcome="stored"}`), worker(`render_seconds_count{outcome="rendered"}`)
+	if stored < products || rendered < stored || worker(`jobs_pending{class="deploy"}`) != 0 || worker("release_sequence") != int(f.rollout().Release.Sequence) {
+		t.Errorf("the worker's metrics: %d pages stored, %d rendered, %d jobs pending, release %d", stored, rendered, worker(`jobs_pending{class="deploy"}`), worker("release_sequence"))
+	}
 }
 
 // renderCounter stands before the manager and counts what a worker had rendered.

@@ -129,7 +129,7 @@ manager() {
     ready manager "$REWARM_MANAGER_URL"
 }
 
-# A worker listens nowhere: that its command ended well is all there is to know.
+# A worker has no /readyz: that its command ended well is all there is to know.
 worker() { start worker "${DEPLOY_WORKER-}"; }
 
 # A realm server that refused the new files is up, on the old ones.

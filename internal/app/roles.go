@@ -69,7 +69,9 @@ func RunManager(ctx context.Context, fleet Fleet, o ManagerOptions) (err error) 
 func newManager(fleet Fleet, o ManagerOptions, store *ledger.Ledger) (*manager.Manager, error) {
 	settings := o.Settings
 	settings.Addr, settings.Guard, settings.Ledger, settings.Log = o.Addr, fleet.Guard, store, fleet.Log
-	settings.Registerer = observe.NewRegistry()
+	if settings.Registerer == nil {
+		settings.Registerer = observe.NewRegistry()
+	}
 	return manager.New(settings)
 }
 
@@ -237,28 +239,45 @@ func newRealm(fleet Fleet, o RealmOptions, store *ledger.Ledger, teardown *stack
 	return &realmServer{server, o.Realms.Follow}, nil
 }
 
+// WorkerOptions are a worker's own.
+type WorkerOptions struct {
+	ManagerURL  string
+	MetricsAddr string         // "": metrics are not served
+	Settings    worker.Options // what is indexed and how fast; the rest is filled in
+}
+
 // RunWorker runs a worker until ctx ends. It needs the fleet's store.
-func RunWorker(ctx context.Context, fleet Fleet, managerURL string, o worker.Options) (err error) {
+func RunWorker(ctx context.Context, fleet Fleet, o WorkerOptions) (err error) {
 	if len(fleet.NATS) == 0 {
 		return fault.New(fault.Usage, "worker: no store; give the fleet's with --nats, for example nats://127.0.0.1:4223 (the manager's --nats-listen)")
 	}
 	var teardown stack
 	defer func() { err = errors.Join(err, teardown.unwind()) }()
+	registry := observe.NewRegistry()
+	metrics, err := web.NewMetricsServer(web.MetricsOptions{
+		Command: "worker", Addr: o.MetricsAddr, Guard: fleet.Guard, Gatherer: registry, Log: fleet.Log.With("role", "worker"),
+	})
+	if err != nil {
+		return err
+	}
+	teardown.push(metrics.Close)
 	store, err := openStore(ctx, bus.Options{URLs: fleet.NATS, Secret: fleet.secret(), Log: fleet.Log, Name: "worker"}, fleet.Replicas, &teardown)
 	if err != nil {
 		return err
 	}
-	w, err := newWorker(fleet, managerURL, o, store)
+	o.Settings.Registerer = registry
+	w, err := newWorker(fleet, o, store)
 	if err != nil {
 		return err
 	}
-	return w.Run(ctx)
+	return runAll(ctx, w, metrics)
 }
 
-func newWorker(fleet Fleet, managerURL string, o worker.Options, store *ledger.Ledger) (*worker.Worker, error) {
-	o.Manager, o.Store, o.Log = client.NewManager(managerURL, fleet.secret()), store, fleet.Log
-	if o.Name == "" {
-		o.Name = rand.Text() // one that starts again counts anew
+func newWorker(fleet Fleet, o WorkerOptions, store *ledger.Ledger) (*worker.Worker, error) {
+	settings := o.Settings
+	settings.Manager, settings.Store, settings.Log = client.NewManager(o.ManagerURL, fleet.secret()), store, fleet.Log
+	if settings.Name == "" {
+		settings.Name = rand.Text() // one that starts again counts anew
 	}
-	return worker.New(o)
+	return worker.New(settings)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rewarm/rewarm/internal/bus"
 	"github.com/rewarm/rewarm/internal/manager"
+	"github.com/rewarm/rewarm/internal/observe"
 	"github.com/rewarm/rewarm/internal/pool"
 	"github.com/rewarm/rewarm/internal/prerender"
 	"github.com/rewarm/rewarm/internal/realm"
@@ -69,7 +70,8 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 	if err != nil {
 		return nil, err
 	}
-	up.manager, err = newManager(fleet, ManagerOptions{Addr: o.ManagerAddr, Settings: manager.Options{DrainMin: drainMin, CanaryURLs: o.CanaryURLs, CanaryAllow: o.CanaryAllow}}, store)
+	shared := observe.NewRegistry() // the worker has no address of its own
+	up.manager, err = newManager(fleet, ManagerOptions{Addr: o.ManagerAddr, Settings: manager.Options{DrainMin: drainMin, CanaryURLs: o.CanaryURLs, CanaryAllow: o.CanaryAllow, Registerer: shared}}, store)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +92,9 @@ func NewUp(ctx context.Context, fleet Fleet, o UpOptions) (up *Up, err error) {
 		return nil, err
 	}
 	if o.Worker != nil {
-		if up.worker, err = newWorker(fleet, managerURL, *o.Worker, store); err != nil {
+		settings := *o.Worker
+		settings.Registerer = shared
+		if up.worker, err = newWorker(fleet, WorkerOptions{ManagerURL: managerURL, Settings: settings}, store); err != nil {
 			return nil, err
 		}
 	}

@@ -24,6 +24,7 @@ type workerCommand struct {
 	Concurrency int           `help:"Pages rendered at a time." default:"2"`
 	MaxAge      time.Duration `help:"How long a stored page is fresh." default:"10m"`
 	Query       []string      `help:"Query parameters that make another page: those of the realm servers." placeholder:"NAME"`
+	MetricsAddr string        `help:"Where Prometheus finds /metrics, and whoever asks /livez; without it the worker listens nowhere." placeholder:"127.0.0.1:9465"`
 
 	workerFlags
 	secretFlags
@@ -54,5 +55,7 @@ func (c *workerCommand) Run(r *run) error {
 	if watcher != nil {
 		options.Site = watcher.Site
 	}
-	return alongside(r.ctx, watcher, func() error { return app.RunWorker(r.ctx, fleet, c.ManagerURL, options) })
+	return alongside(r.ctx, watcher, func() error {
+		return app.RunWorker(r.ctx, fleet, app.WorkerOptions{ManagerURL: c.ManagerURL, MetricsAddr: c.MetricsAddr, Settings: options})
+	})
 }
