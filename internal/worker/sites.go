@@ -51,6 +51,9 @@ type queued struct {
 	seen map[[16]byte]struct{}
 }
 
+// newQueued is of run 0: pages that were asked for before the realm's first.
+func newQueued() *queued { return &queued{seen: map[[16]byte]struct{}{}} }
+
 // has reports whether a page need not be queued: it was in this run, or no more
 // can be remembered.
 func (q *queued) has(run uint64, page string) bool {
@@ -130,7 +133,7 @@ func (s *sites) of(ctx context.Context, realm string, now time.Time) (*site, err
 		return nil, err
 	}
 	delete(s.unread, realm)
-	fresh := &site{robots: robots, readAt: now, pace: newPace(), queued: &queued{}}
+	fresh := &site{robots: robots, readAt: now, pace: newPace(), queued: newQueued()}
 	if known := s.byRealm[realm]; known != nil {
 		fresh.pace, fresh.queued = known.pace, known.queued
 	}

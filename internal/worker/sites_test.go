@@ -112,3 +112,16 @@ func TestJobsOfASlowRealmComeAgainOneAfterAnother(t *testing.T) {
 		t.Errorf("the one whose turn it is: %s, %t", wait, mine)
 	}
 }
+
+// Somebody may ask for a page of a realm that was never indexed.
+func TestAPageOfNoRunIsIndexedWithWhatItLeadsTo(t *testing.T) {
+	r := newRig(t)
+	r.links["/"] = []string{"/a"}
+	w, _ := r.measured()
+	r.try(w, index.Job{Class: index.Routine, Realm: r.realm.URL, URL: r.realm.URL + "/"})
+	r.equal(r.stored("t1"), "/")
+	job, found, err := r.store.NextJob(t.Context(), index.Routine)
+	if err != nil || !found || job.URL != r.realm.URL+"/a" {
+		t.Errorf("%+v, %t, %v", job, found, err)
+	}
+}
