@@ -85,6 +85,23 @@ func noTestSkips(f file) (broken []string) {
 	return broken
 }
 
+func TestRulesRequestsAreReadInOneWay(t *testing.T) { hold(t, requestsAreReadInOneWay) }
+
+// requestsAreReadInOneWay: encoding/json takes "URL" for "url", and the last of
+// two; of a manager and a server that read differently, one judges what the
+// other does not do.
+func requestsAreReadInOneWay(f file) (broken []string) {
+	if f.test || f.dir != "internal/manager" && f.dir != "internal/prerender" {
+		return nil
+	}
+	for _, name := range []string{"Unmarshal", "NewDecoder"} {
+		for _, use := range f.uses("encoding/json", name) {
+			broken = append(broken, f.position(use)+": json."+name+": read a request with wire.Read, wire.ReadAttributes and wire.Value")
+		}
+	}
+	return broken
+}
+
 // A rule that nothing can break holds nothing.
 func TestRulesCatchWhatBreaksThem(t *testing.T) {
 	for _, test := range []struct {
@@ -102,6 +119,8 @@ func TestRulesCatchWhatBreaksThem(t *testing.T) {
 		{noInit, "internal/cli/x.go", `func init() {}`},
 		{nothingSleeps, "internal/bus/x_test.go", `import "time"; func f() { time.Sleep(1) }`},
 		{noTestSkips, "internal/bus/x_test.go", `func f(t T) { t.Skip("no") }`},
+		{requestsAreReadInOneWay, "internal/manager/x.go", `import "encoding/json"; var f = json.Unmarshal`},
+		{requestsAreReadInOneWay, "internal/prerender/x.go", `import "encoding/json"; var f = json.NewDecoder`},
 		{hazardNames, "internal/bus/x_test.go", `func TestW27_TooHigh(t T) {}`},
 		{hazardNames, "internal/bus/x_test.go", `func TestF3_OneDigit(t T) {}`},
 		{hazardNames, "internal/bus/x_test.go", `func TestW03(t T) {}`},
@@ -120,6 +139,8 @@ func TestRulesCatchWhatBreaksThem(t *testing.T) {
 		{decisionsArePure, "internal/wire/x.go", `import "net/url"; import "time"; var d = time.Second`},
 		{decisionsArePure, "internal/bus/x.go", `import "os"`},
 		{nothingSleeps, "internal/bus/x_test.go", `import "testing/synctest"; import "time"; func f() { time.Sleep(1) }`},
+		{requestsAreReadInOneWay, "internal/prerender/x.go", `import "encoding/json"; var f = json.Marshal`},
+		{requestsAreReadInOneWay, "internal/client/x.go", `import "encoding/json"; var f = json.Unmarshal`},
 		{hazardNames, "internal/bus/x_test.go", `func TestW03_ServedIsReported(t T) {}; func TestWire(t T) {}`},
 	} {
 		if broken := test.rule(parse(t, test.name, test.source)); len(broken) != 0 {

@@ -20,9 +20,12 @@ func FuzzUnderstand(f *testing.F) {
 	f.Add([]byte(`{"data":{"attributes":{"affinityType":"user","affinityValue":"me","url":"x","renderOptions":{"timeoutMs":5}}}}`), "", "", "")
 	f.Add([]byte(`{"data":{"attributes":{"affinityType":null,"affinityValue":"","url":"http://realm"}}}`), "a b", "-1", "x")
 	f.Add([]byte(`{"data":[{"attributes":7}]}`), "", "", "")
+	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/a","affinityType":"realm","affinityValue":"http://realm","command":"c","URL":"http://realm/b","AffinityType":"user","AFFINITYVALUE":"me","Command":"d"}}}`), "", "", "")
+	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/a","url":"http://realm/b","renderOptions":{"timeoutMs":1,"TimeoutMs":2}}}}`), "", "", "")
+	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/a","affinityType":"realm","affinityValue":"\ud800","priority":1.5}},"data":{}}`), "", "", "")
 	m := &Manager{fleet: newFleet(1, time.Minute)}
 	m.fleet.realms = []string{"http://realm", "http://realm/deep"}
-	routes := []string{routeVisit, routeModule, routeScreenshot, routeCommand, routeBatch}
+	routes := []string{routeVisit, routeModule, routeScreenshot, routeCommand, routeTakeover, routeBatch}
 	f.Fuzz(func(t *testing.T, body []byte, pin, priority, budget string) {
 		header := http.Header{wire.HeaderShellHash: {pin}, wire.HeaderJobPriority: {priority}, wire.HeaderBudget: {budget}}
 		for _, route := range routes {
@@ -43,6 +46,7 @@ func FuzzUnderstand(f *testing.F) {
 			if !json.Valid(w.body) || len(w.body) > 6*len(body)+200 {
 				t.Errorf("%q is sent on as %q", body, w.body)
 			}
+			asServer(t, route, w)
 			if !bytes.Equal(w.body, body) {
 				again, err := m.understand(route, header, w.body)
 				if err != nil || again.affinity != w.affinity || again.subject != w.subject || again.identity != w.identity {
@@ -51,6 +55,40 @@ func FuzzUnderstand(f *testing.F) {
 			}
 		}
 	})
+}
+
+// asServer reads what is sent on as a prerender server does. It may refuse it,
+// for it looks at more; what it takes has to be what the manager judged.
+func asServer(t *testing.T, route string, w *work) {
+	t.Helper()
+	if route == routeTakeover {
+		if request, err := wire.ParseTakeoverRequest(w.body); err == nil && request.URL != w.subject {
+			t.Errorf("%q is routed as %q, and %q is checked", w.body, w.subject, request.URL)
+		}
+		return
+	}
+	request, err := wire.ParseVisitRequest(w.body)
+	if err != nil {
+		return
+	}
+	subject := request.URL
+	if route == routeCommand {
+		subject = request.Command
+	}
+	affinity, given, err := request.Affinity()
+	if subject != w.subject || affinity != w.affinity || !given || err != nil {
+		t.Errorf("%q is routed as %q of %+v, and done as %q of %+v, %v", w.body, w.subject, w.affinity, subject, affinity, err)
+	}
+	priority := max(0, request.Priority)
+	if n, ok := wire.Priority(w.header.Get(wire.HeaderJobPriority)); ok {
+		priority = n
+	}
+	if priority != w.priority {
+		t.Errorf("%q is routed with priority %d, and done with %d", w.body, w.priority, priority)
+	}
+	if read, _ := wire.ReadAttributes(w.body); attributes(read).timeoutMs() != request.RenderOptions.TimeoutMs {
+		t.Errorf("%q has a time-out of %d ms, and one of %d", w.body, attributes(read).timeoutMs(), request.RenderOptions.TimeoutMs)
+	}
 }
 
 // FuzzForwarded passes headers on to a server.

@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 	"time"
@@ -22,8 +21,8 @@ func (m *Manager) queueIndex(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var doc wire.Document[wire.IndexRequest]
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return fault.Wrap(fault.Invalid, err, "Invalid JSON body")
+	if err := wire.Read(body, &doc); err != nil {
+		return err
 	}
 	asked := doc.Data.Attributes
 	realm, err := m.realmOf(asked.Realm)

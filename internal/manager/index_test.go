@@ -57,6 +57,7 @@ func TestIndexRequestsThatMakeNoSenseChangeNothing(t *testing.T) {
 	}{
 		{"POST", "/index", "{", 400},
 		{"POST", "/index", "{}", 400},
+		{"POST", "/index", `{"data":{"attributes":{"realm":"` + realm + `","realm":"` + realm + `"}}}`, 400},
 		{"POST", "/index", attrs(map[string]any{"realm": "ftp://x"}), 400},
 		{"POST", "/index", attrs(map[string]any{"realm": "http://unknown"}), 404},
 		{"POST", "/index", attrs(map[string]any{"realm": realm, "urls": []string{"http://elsewhere/"}}), 400},

@@ -23,6 +23,8 @@ func TestChecksComeInOrder(t *testing.T) {
 	}{
 		"no JSON":                {"/prerender-visit", "{", nil, 400, "Invalid JSON body"},
 		"empty":                  {"/prerender-visit", "", nil, 400, "Invalid JSON body"},
+		"a URL twice":            {"/prerender-visit", `{"data":{"attributes":{"url":"` + realm + `","url":"http://elsewhere.example/"}}}`, nil, 400, `Invalid JSON body: "/data/attributes/url" is there twice; send each name once`},
+		"a URL in capitals":      {"/prerender-visit", attrs(map[string]any{"URL": realm}), nil, 400, "Missing required attribute: affinityType"},
 		"a wrong type":           {"/prerender-visit", visitBody("affinityType", "page"), nil, 400, "Missing required attribute: affinityType"},
 		"a type of another type": {"/prerender-visit", visitBody("affinityType", 7), nil, 400, "Missing required attribute: affinityType"},
 		"an empty value":         {"/prerender-visit", visitBody("affinityValue", ""), nil, 400, "Missing required attribute: affinityValue"},

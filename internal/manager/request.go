@@ -41,10 +41,11 @@ type work struct {
 // understand reads a proxied request in the order of the protocol: JSON, then
 // the affinity, then the pin's form.
 func (m *Manager) understand(path string, header http.Header, body []byte) (*work, error) {
-	if !json.Valid(body) {
-		return nil, fault.New(fault.Invalid, "Invalid JSON body")
+	read, err := wire.ReadAttributes(body)
+	if err != nil {
+		return nil, err
 	}
-	said := readAttributes(body)
+	said := attributes(read)
 	affinity, given, err := said.affinity()
 	if err != nil {
 		return nil, err
@@ -78,24 +79,12 @@ func (m *Manager) understand(path string, header http.Header, body []byte) (*wor
 	return w, nil
 }
 
-// attributes are data.attributes, undecoded: what the manager does not know
-// passes through untouched, whatever its type.
-type attributes map[string]json.RawMessage
-
-// readAttributes takes names as they are spelled, as fill does when it writes.
-func readAttributes(body []byte) attributes {
-	var doc, data map[string]json.RawMessage
-	a := attributes{}
-	// What is of another type counts as absent; the affinity check answers.
-	if json.Unmarshal(body, &doc) == nil && json.Unmarshal(doc["data"], &data) == nil {
-		_ = json.Unmarshal(data["attributes"], &a)
-	}
-	return a
-}
+// attributes are data.attributes, undecoded. What is of another type than it
+// should be counts as absent; the affinity check, or the server, answers that.
+type attributes wire.Attributes
 
 func (a attributes) text(name string) string {
-	var s string
-	_ = json.Unmarshal(a[name], &s)
+	s, _ := wire.Value[string](a[name])
 	return s
 }
 
@@ -115,27 +104,23 @@ func (a attributes) affinity() (words.Affinity, bool, error) {
 }
 
 func (a attributes) timeoutMs() int {
-	var options struct {
-		TimeoutMs int `json:"timeoutMs"`
-	}
-	_ = json.Unmarshal(a["renderOptions"], &options)
-	return options.TimeoutMs
+	options, _ := wire.Value[wire.Attributes](a["renderOptions"])
+	ms, _ := wire.Value[int](options["timeoutMs"])
+	return ms
 }
 
 func (a attributes) priority(header http.Header) int {
 	if n, ok := wire.Priority(header.Get(wire.HeaderJobPriority)); ok {
 		return n
 	}
-	var n int
-	_ = json.Unmarshal(a["priority"], &n)
+	n, _ := wire.Value[int](a["priority"])
 	return max(0, n)
 }
 
 // fill returns the body with the affinity that the manager found.
 func (a attributes) fill(body []byte, affinity words.Affinity) ([]byte, error) {
-	var doc, data map[string]json.RawMessage
-	_ = json.Unmarshal(body, &doc)
-	_ = json.Unmarshal(doc["data"], &data)
+	doc, _ := wire.Value[wire.Attributes](body)
+	data, _ := wire.Value[wire.Attributes](doc["data"])
 	filled := maps.Clone(a)
 	filled["affinityType"], _ = json.Marshal(affinity.Type)
 	filled["affinityValue"], _ = json.Marshal(affinity.Value)

@@ -304,6 +304,8 @@ func TestRequestsThatAreWrong(t *testing.T) {
 		says   string
 	}{
 		"no JSON":            {`{`, 400, "Invalid JSON body"},
+		"two URLs":           {`{"data":{"attributes":{"url":"a","url":"b"}}}`, 400, "is there twice"},
+		"URL in capitals":    {fmt.Sprintf(`{"data":{"attributes":{"URL":"%s/"}}}`, w.realm.URL), 400, "Missing required attribute: url"},
 		"no URL":             {`{"data":{"attributes":{}}}`, 400, "Missing required attribute: url"},
 		"number as URL":      {`{"data":{"attributes":{"url":1}}}`, 400, "Invalid JSON body"},
 		"other scheme":       {`{"data":{"attributes":{"url":"file:///etc/passwd"}}}`, 400, "http or https"},

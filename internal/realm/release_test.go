@@ -117,6 +117,26 @@ func TestHookReportsBeforeItAnswers(t *testing.T) {
 	}
 }
 
+func TestTheHooksBodyMayNameTheDeployment(t *testing.T) {
+	for body, want := range map[string]string{
+		``:                       "",
+		`hook=deployed`:          "",
+		`[]`:                     "",
+		`{"deploymentId":"one"}`: "one",
+		`{"deploymentId":7}`:     "",
+		`{"data":"of another","deploymentId":"one"}`:                          "one",
+		`{"data":{"attributes":{"deploymentId":"two"}}}`:                      "two",
+		`{"data":{"attributes":{"deploymentId":"two"}},"deploymentId":"one"}`: "one",
+		`{"DeploymentID":"one"}`:                                              "",
+		`{"deploymentId":"one","deploymentId":"two"}`:                         "",
+		`{"deploymentId":"` + strings.Repeat("x", 129) + `"}`:                 "",
+	} {
+		if got := deploymentID([]byte(body)); got != want {
+			t.Errorf("%.99s: %q, want %q", body, got, want)
+		}
+	}
+}
+
 func TestHookNeedsTheSecret(t *testing.T) {
 	o := options(t)
 	o.Guard.Secrets = []string{"s3cret"}

@@ -3,7 +3,6 @@ package realm
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -188,20 +187,17 @@ func (s *Server) awaitReport(ctx context.Context, report hookReport) {
 }
 
 // deploymentID reads the optional id of a deploy from the hook's body; anything
-// but a short string is none.
+// but a short string is none. A hook without a body, or with another's, is a
+// hook all the same.
 func deploymentID(body []byte) string {
-	var doc struct {
-		DeploymentID string `json:"deploymentId"`
-		Data         struct {
-			Attributes struct {
-				DeploymentID string `json:"deploymentId"`
-			} `json:"attributes"`
-		} `json:"data"`
+	attributes, err := wire.ReadAttributes(body)
+	if err != nil {
+		return ""
 	}
-	_ = json.Unmarshal(body, &doc) // a hook without a body, or with another's, is a hook all the same
-	id := doc.DeploymentID
+	doc, _ := wire.Value[wire.Attributes](body)
+	id, _ := wire.Value[string](doc["deploymentId"])
 	if id == "" {
-		id = doc.Data.Attributes.DeploymentID
+		id, _ = wire.Value[string](attributes["deploymentId"])
 	}
 	if len(id) > 128 {
 		return ""

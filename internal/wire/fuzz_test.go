@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -109,7 +110,8 @@ func FuzzHeartbeat(f *testing.F) {
 		"affinityVacancy":{"realm:x":{"idle":true,"tabCount":1,"maxPendingPriority":0}},
 		"hostShell":{"release":1,"desired":"t","pages":{"t":1,"u ":-1},"phase":"fresh","detail":"d"}}}}`))
 	f.Add([]byte(`{"data":{"attributes":{"url":"https://a:444/","warmedAffinities":null,"affinityVacancy":[],"hostShell":{"pages":{"t t":2}}}}}`))
-	f.Add([]byte(`{"data":{"attributes":{"URL":"http://a"}}}`))
+	f.Add([]byte(`{"data":{"attributes":{"url":"http://a","URL":"http://b"}},"Data":{}}`))
+	f.Add([]byte(`{"data":{"attributes":{"url":"http://a","\u0075rl":"http://b"}}}`))
 	f.Add([]byte(`{"data":null}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		h, err := wire.ParseHeartbeat(body)
@@ -117,6 +119,9 @@ func FuzzHeartbeat(f *testing.F) {
 			refused(t, body, err)
 			return
 		}
+		url, _ := wire.NormalizeURL(heard(t, body, "url"))
+		same(t, body, "url", h.URL, url)
+		same(t, body, "instance", h.Instance, heard(t, body, "instance"))
 		if same, _ := wire.ParseHeartbeat(body); !cmp.Equal(h, same) {
 			t.Errorf("%q is read in two ways: %s", body, cmp.Diff(h, same))
 		}
@@ -144,12 +149,15 @@ func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"data":{"attributes":{"hash":" abc ","source":"boot","since":"2026-01-02T03:04:05.6+07:00","realms":["http://a/","x"],"reporter":"r","deploymentId":"d","state":"candidate","kept":["a","b"]}}}`))
 	f.Add([]byte(`{"data":{"attributes":{"hash":"a","source":"rumour","since":"yesterday","realms":["https://a/",7]}}}`))
 	f.Add([]byte(`{"data":{"attributes":{"hash":"a\nb"}}}`))
+	f.Add([]byte(`{"data":{"attributes":{"hash":"a","Hash":"b"},"attributes":{"hash":"c"}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := wire.ParseReport(body)
 		if err != nil {
 			refused(t, body, err)
 			return
 		}
+		same(t, body, "hash", string(r.Hash), strings.TrimSpace(heard(t, body, "hash")))
+		same(t, body, "reporter", r.Reporter, heard(t, body, "reporter"))
 		again, err := wire.ParseReport(encode(t, r))
 		if diff := cmp.Diff(r, again); diff != "" || err != nil {
 			t.Errorf("%q: what was read is written as something else: %v %s", body, err, diff)
@@ -165,12 +173,18 @@ func FuzzVisitRequest(f *testing.F) {
 		"renderOptions":{"timeoutMs":100,"viewport":{"width":1,"deviceScaleFactor":1.5},"block":["image"],"mode":"isolated"}}}}`))
 	f.Add([]byte(`{"data":{"attributes":{"command":"c","commandInput":{"<":[1, 2]},"affinityType":"user","affinityValue":""}}}`))
 	f.Add([]byte(`{"data":{"attributes":{"affinityType":"group","commandInput":null}}}`))
+	f.Add([]byte(`{"data":{"attributes":{"url":"a","URL":"b","AffinityType":"user","affinityvalue":"c","realm":"d","Realm":"e"}}}`))
+	f.Add([]byte(`{"data":{"attributes":{"url":"a","commandInput":{"x":1,"x":2}}},"data":{"attributes":{"url":"b"}}}`))
+	f.Add([]byte("{\"data\":{\"attributes\":{\"url\":\"a\xff\\ud800\"}}}"))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := wire.ParseVisitRequest(body)
 		if err != nil {
 			refused(t, body, err)
 			return
+		}
+		for name, got := range map[string]string{"url": r.URL, "command": r.Command, "realm": r.Realm, "auth": r.Auth, "batchId": r.BatchID} {
+			same(t, body, name, got, heard(t, body, name))
 		}
 		again, err := wire.ParseVisitRequest(encode(t, r))
 		// By its bytes: space in raw JSON, and empty lists, are not kept.
@@ -182,6 +196,7 @@ func FuzzVisitRequest(f *testing.F) {
 		case err != nil:
 			refused(t, body, err)
 		case given:
+			same(t, body, "affinity", affinity.Key(), heard(t, body, "affinityType")+":"+heard(t, body, "affinityValue"))
 			if parsed, ok := words.ParseAffinityKey(affinity.Key()); !ok || parsed != affinity {
 				t.Errorf("affinity %q is read as %+v, %v", affinity.Key(), parsed, ok)
 			}
@@ -218,6 +233,52 @@ func refused(t *testing.T, body []byte, err error) {
 	}
 }
 
+// heard is the text that a reader of another make finds under a name in a body
+// that we understood: JavaScript's, say, which takes names exactly, and the last
+// of two where others take the first. So none may be there twice.
+func heard(t *testing.T, body []byte, name string) string {
+	t.Helper()
+	if !utf8.Valid(body) || twice(t, json.NewDecoder(bytes.NewReader(body))) {
+		t.Errorf("%q is understood, and not by everybody in the same way", body)
+	}
+	var doc map[string]any // not a struct: encoding/json would not take its names exactly
+	_ = json.Unmarshal(body, &doc)
+	data, _ := doc["data"].(map[string]any)
+	attributes, _ := data["attributes"].(map[string]any)
+	text, _ := attributes[name].(string)
+	return text
+}
+
+// twice is whether an object in the next value has a name twice.
+func twice(t *testing.T, d *json.Decoder) bool {
+	t.Helper()
+	token, err := d.Token()
+	if err != nil {
+		t.Fatalf("understood, and no JSON: %v", err)
+	}
+	seen, found := map[json.Token]bool{}, false
+	for token == json.Delim('{') && d.More() {
+		name, _ := d.Token()
+		found = seen[name] || found
+		seen[name] = true
+		found = twice(t, d) || found
+	}
+	for token == json.Delim('[') && d.More() {
+		found = twice(t, d) || found
+	}
+	if _, opened := token.(json.Delim); opened {
+		_, _ = d.Token()
+	}
+	return found
+}
+
+func same(t *testing.T, body []byte, name, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s of %q is read as %q, and by others as %q", name, body, got, want)
+	}
+}
+
 func encode[A any](t *testing.T, attributes A) []byte {
 	t.Helper()
 	body, err := json.Marshal(wire.Document[A]{Data: wire.Resource[A]{Type: "x", Attributes: attributes}})
@@ -243,6 +304,7 @@ func sameJSON(a, b []byte) bool {
 func FuzzTakeoverRequest(f *testing.F) {
 	f.Add([]byte(`{"data":{"attributes":{"url":"http://h/","allowDifference":[".clock"],"timeoutMs":5,"viewport":{"width":1,"height":1}}}}`))
 	f.Add([]byte(`{"data":{"attributes":{"allowDifference":["", null]}}}`))
+	f.Add([]byte(`{"data":{"attributes":{"url":"a","Url":"b","release":"t","RELEASE":"u"}}}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		request, err := wire.ParseTakeoverRequest(body)
@@ -252,6 +314,9 @@ func FuzzTakeoverRequest(f *testing.F) {
 			}
 			return
 		}
+		same(t, body, "url", request.URL, heard(t, body, "url"))
+		same(t, body, "realm", request.Realm, heard(t, body, "realm"))
+		same(t, body, "release", string(request.Release), heard(t, body, "release"))
 		for _, selector := range request.AllowDifference {
 			if strings.TrimSpace(selector) == "" {
 				t.Errorf("%q is let through", selector)

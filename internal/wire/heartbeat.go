@@ -62,48 +62,43 @@ type HostShell struct {
 // ParseHeartbeat reads a heartbeat's body. Malformed entries are dropped, not
 // the heartbeat; the URL alone is required, and is returned normalised.
 func ParseHeartbeat(body []byte) (Heartbeat, error) {
-	var doc struct {
-		Data struct {
-			Attributes map[string]json.RawMessage `json:"attributes"`
-		} `json:"data"`
+	attributes, err := ReadAttributes(body)
+	if err != nil {
+		return Heartbeat{}, err
 	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return Heartbeat{}, fault.Wrap(fault.Invalid, err, "Invalid JSON body")
-	}
-	attributes := doc.Data.Attributes
 	h := Heartbeat{Capacity: DefaultCapacity, Status: "active", AffinityVacancy: map[string]Vacancy{}}
 	h.HostShell.Pages = map[words.Token]int{}
 
-	raw, ok := read[string](attributes["url"])
+	raw, ok := Value[string](attributes["url"])
 	if ok {
 		h.URL, ok = NormalizeURL(raw)
 	}
 	if !ok {
 		return Heartbeat{}, fault.New(fault.Invalid, "URL is required")
 	}
-	h.Instance, _ = read[string](attributes["instance"])
-	if n, ok := read[int](attributes["capacity"]); ok && n >= 0 {
+	h.Instance, _ = Value[string](attributes["instance"])
+	if n, ok := Value[int](attributes["capacity"]); ok && n >= 0 {
 		h.Capacity = n
 	}
-	if s, _ := read[string](attributes["status"]); s == StatusDraining {
+	if s, _ := Value[string](attributes["status"]); s == StatusDraining {
 		h.Status = s
 	}
-	if items, ok := read[[]json.RawMessage](attributes["warmedAffinities"]); ok {
+	if items, ok := Value[[]json.RawMessage](attributes["warmedAffinities"]); ok {
 		h.WarmedAffinities = []string{}
 		for _, item := range items {
-			if key, ok := read[string](item); ok && key != "" {
+			if key, ok := Value[string](item); ok && key != "" {
 				h.WarmedAffinities = append(h.WarmedAffinities, key)
 			}
 		}
 	}
-	vacancies, _ := read[map[string]json.RawMessage](attributes["affinityVacancy"])
+	vacancies, _ := Value[Attributes](attributes["affinityVacancy"])
 	for key, item := range vacancies {
-		var v struct {
+		v, ok := Value[struct {
 			Idle               *bool `json:"idle"`
 			TabCount           *int  `json:"tabCount"`
 			MaxPendingPriority *int  `json:"maxPendingPriority"`
-		}
-		if json.Unmarshal(item, &v) != nil || v.Idle == nil || v.TabCount == nil || *v.TabCount < 0 {
+		}](item)
+		if !ok || v.Idle == nil || v.TabCount == nil || *v.TabCount < 0 {
 			continue
 		}
 		if v.MaxPendingPriority != nil && *v.MaxPendingPriority < 0 {
@@ -117,38 +112,25 @@ func ParseHeartbeat(body []byte) (Heartbeat, error) {
 
 func readHostShell(raw json.RawMessage) HostShell {
 	shell := HostShell{Pages: map[words.Token]int{}}
-	fields, _ := read[map[string]json.RawMessage](raw)
-	shell.Release, _ = read[uint64](fields["release"])
-	shell.Skews, _ = read[uint64](fields["skews"])
-	if s, ok := read[string](fields["desired"]); ok {
+	fields, _ := Value[Attributes](raw)
+	shell.Release, _ = Value[uint64](fields["release"])
+	shell.Skews, _ = Value[uint64](fields["skews"])
+	if s, ok := Value[string](fields["desired"]); ok {
 		shell.Desired, _ = words.ParseToken(s)
 	}
-	if s, ok := read[string](fields["phase"]); ok {
+	if s, ok := Value[string](fields["phase"]); ok {
 		shell.Phase = words.Phase(s)
 	}
-	shell.Detail, _ = read[string](fields["detail"])
-	pages, _ := read[map[string]json.RawMessage](fields["pages"])
+	shell.Detail, _ = Value[string](fields["detail"])
+	pages, _ := Value[Attributes](fields["pages"])
 	for key, item := range pages {
 		token, err := words.ParseToken(key)
 		// Exactly a token: of two that differ by a space, chance would take one.
-		if n, ok := read[int](item); ok && n > 0 && err == nil && string(token) == key {
+		if n, ok := Value[int](item); ok && n > 0 && err == nil && string(token) == key {
 			shell.Pages[token] = n
 		}
 	}
 	return shell
-}
-
-// read decodes one JSON value; ok is false when it is absent, null or of
-// another type.
-func read[T any](raw json.RawMessage) (v T, ok bool) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return v, false
-	}
-	if err := json.Unmarshal(raw, &v); err != nil {
-		var zero T
-		return zero, false
-	}
-	return v, true
 }
 
 // NormalizeURL lower-cases scheme and host and drops the default or empty port,

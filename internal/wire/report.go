@@ -40,36 +40,31 @@ const (
 // ParseReport reads a report's body. Only the hash is required; other
 // malformed fields count as absent.
 func ParseReport(body []byte) (Report, error) {
-	var doc struct {
-		Data struct {
-			Attributes map[string]json.RawMessage `json:"attributes"`
-		} `json:"data"`
+	attributes, err := ReadAttributes(body)
+	if err != nil {
+		return Report{}, err
 	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return Report{}, fault.Wrap(fault.Invalid, err, "Invalid JSON body")
-	}
-	attributes := doc.Data.Attributes
-	hash, _ := read[string](attributes["hash"])
+	hash, _ := Value[string](attributes["hash"])
 	token, err := words.ParseToken(hash)
 	if err != nil {
 		return Report{}, fault.New(fault.Invalid, "%s", err)
 	}
 	r := Report{Hash: token}
-	if s, ok := read[string](attributes["source"]); ok {
+	if s, ok := Value[string](attributes["source"]); ok {
 		switch source := words.Source(s); source {
 		case words.SourceBoot, words.SourcePresence, words.SourceDeployment, words.SourceOperator:
 			r.Source = source
 		}
 	}
-	r.Reporter, _ = read[string](attributes["reporter"])
-	r.Since, _ = read[time.Time](attributes["since"])
-	r.DeploymentID, _ = read[string](attributes["deploymentId"])
-	r.State, _ = read[string](attributes["state"])
-	r.Promotion, _ = read[string](attributes["promotion"])
-	held, _ := read[string](attributes["candidate"])
+	r.Reporter, _ = Value[string](attributes["reporter"])
+	r.Since, _ = Value[time.Time](attributes["since"])
+	r.DeploymentID, _ = Value[string](attributes["deploymentId"])
+	r.State, _ = Value[string](attributes["state"])
+	r.Promotion, _ = Value[string](attributes["promotion"])
+	held, _ := Value[string](attributes["candidate"])
 	r.Candidate, _ = words.ParseToken(held)
 	r.Kept = readKept(attributes["kept"])
-	realms, _ := read[[]string](attributes["realms"])
+	realms, _ := Value[[]string](attributes["realms"])
 	for _, realm := range realms {
 		if u, ok := NormalizeURL(realm); ok {
 			r.Realms = append(r.Realms, u)
@@ -81,7 +76,7 @@ func ParseReport(body []byte) (Report, error) {
 // readKept is nil unless the whole list makes sense: what is left out would
 // count as gone.
 func readKept(raw json.RawMessage) []words.Token {
-	said, ok := read[[]string](raw)
+	said, ok := Value[[]string](raw)
 	if !ok || len(said) > MaxKept {
 		return nil
 	}

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/json"
 	"strings"
 
 	"github.com/rewarm/rewarm/internal/fault"
@@ -35,8 +34,8 @@ type TakeoverRequest struct {
 // URL is the server's to check.
 func ParseTakeoverRequest(body []byte) (TakeoverRequest, error) {
 	var doc Document[TakeoverRequest]
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return TakeoverRequest{}, fault.Wrap(fault.Invalid, err, "Invalid JSON body")
+	if err := Read(body, &doc); err != nil {
+		return TakeoverRequest{}, err
 	}
 	r := doc.Data.Attributes
 	return r, CheckTakeover(r)

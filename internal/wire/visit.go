@@ -35,8 +35,8 @@ type VisitRequest struct {
 // ParseVisitRequest reads the body of a render route.
 func ParseVisitRequest(body []byte) (VisitRequest, error) {
 	var doc Document[VisitRequest]
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return VisitRequest{}, fault.Wrap(fault.Invalid, err, "Invalid JSON body")
+	if err := Read(body, &doc); err != nil {
+		return VisitRequest{}, err
 	}
 	return doc.Data.Attributes, nil
 }
