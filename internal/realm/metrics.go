@@ -20,9 +20,12 @@ type metrics struct {
 	// mismatched counts snapshots that were of another release than the one
 	// served, and so not served. Invariant 1: stays 0.
 	mismatched prometheus.Counter
+	// configRefused is 1 while the configuration file is one that is not taken.
+	configRefused prometheus.GaugeFunc
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+// newMetrics registers with r. refused is asked at each scrape.
+func newMetrics(r prometheus.Registerer, refused func() bool) (*metrics, error) {
 	vector := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
@@ -33,6 +36,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		reports:    vector("rewarm_realm_reports_total", "Reports to the manager, by outcome.", "outcome"),
 		modules:    vector("rewarm_realm_modules_total", "Modules asked for, by what the cache had.", "realm", "cache"),
 		mismatched: prometheus.NewCounter(prometheus.CounterOpts{Name: "rewarm_realm_mismatched_snapshots_total", Help: "Snapshots of another release than the one served; must stay 0."}),
+		configRefused: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rewarm_realm_config_refused", Help: "1 while the configuration file is refused, and what was read before it is served; else 0."}, func() float64 {
+			if refused() {
+				return 1
+			}
+			return 0
+		}),
 	}
 	for i, c := range m.all() {
 		if err := r.Register(c); err != nil {
@@ -46,7 +55,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.pages, m.renders, m.releases, m.reports, m.modules, m.mismatched}
+	return []prometheus.Collector{m.pages, m.renders, m.releases, m.reports, m.modules, m.mismatched, m.configRefused}
 }
 
 // forget removes what was counted of a realm.

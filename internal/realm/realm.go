@@ -243,7 +243,7 @@ func New(o Options) (_ *Server, err error) {
 	if s.encoder, err = coding.NewEncoder(); err != nil {
 		return nil, fmt.Errorf("realm server: %w", err)
 	}
-	if s.metrics, err = newMetrics(o.Registerer); err != nil {
+	if s.metrics, err = newMetrics(o.Registerer, s.realmsRefused.Load); err != nil {
 		return nil, fmt.Errorf("realm server: metrics: %w", err)
 	}
 	defer func() {

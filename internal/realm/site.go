@@ -41,7 +41,8 @@ func (s *Server) newSite(r Realm) *site {
 // SetRealms replaces the realms that are served; an empty table is the one realm
 // of the options, nil says that there is one that could not be taken. A realm
 // that did not change keeps what it has queued and heard. On an error nothing has
-// changed; like a nil table it is told at /readyz until another is taken.
+// changed; like a nil table it is told at /readyz and /metrics until another is
+// taken.
 func (s *Server) SetRealms(t *Table) error {
 	s.settingRealms.Lock()
 	defer s.settingRealms.Unlock()

@@ -219,6 +219,40 @@ func TestRealmsAreReplacedAsAWhole(t *testing.T) {
 	}
 }
 
+func TestRealmsThatAreRefusedAreTold(t *testing.T) {
+	s, _, _ := several(t)
+	told := func(when, refused string) {
+		t.Helper()
+		if got := get(t, s, "/metrics").body; !strings.Contains(got, "\nrewarm_realm_config_refused "+refused+"\n") {
+			t.Errorf("%s: the gauge is not %s", when, refused)
+		}
+		if ready := get(t, s, "/readyz").body; strings.Contains(ready, "configuration") != (refused == "1") {
+			t.Errorf("%s: ready says %q", when, ready)
+		}
+	}
+	told("at the start", "0")
+	if err := s.SetRealms(nil); err != nil {
+		t.Fatal(err)
+	}
+	told("a file that cannot be read", "1")
+	if err := s.SetRealms(tableOf(t, siteA)); err != nil {
+		t.Fatal(err)
+	}
+	told("one that is taken", "0")
+	bad := &Table{}
+	if err := bad.Add(Realm{URL: siteA, OnMiss: "both"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetRealms(bad); err == nil {
+		t.Error("a realm that waits and does not is served")
+	}
+	told("one that this server refuses", "1")
+	if err := s.SetRealms(tableOf(t, siteA)); err != nil {
+		t.Fatal(err)
+	}
+	told("the one before again", "0")
+}
+
 func TestProxyRulesTakeNoRealm(t *testing.T) {
 	o := options(t)
 	o.ProxyRules = []ProxyRule{{Prefix: "/api", Target: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}}}
