@@ -352,8 +352,10 @@ func (f *fleet) setRealms(realms []string) {
 	f.realms = realms
 }
 
-// realmOf is the most specific realm that contains the URL; "" for none.
-func (f *fleet) realmOf(raw string) (best string) {
+// realmOf is the realm that contains the URL: of several the one that is asked
+// for, as a prerender server does it, else the most specific; "" for none.
+func (f *fleet) realmOf(raw, asked string) (best string) {
+	asked, _ = wire.NormalizeURL(asked)
 	url, ok := wire.NormalizeURL(raw)
 	if !ok {
 		return ""
@@ -361,7 +363,11 @@ func (f *fleet) realmOf(raw string) (best string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, realm := range f.realms {
-		if (url == realm || strings.HasPrefix(url, realm+"/")) && len(realm) > len(best) {
+		switch {
+		case url != realm && !strings.HasPrefix(url, realm+"/"):
+		case realm == asked:
+			return realm
+		case len(realm) > len(best):
 			best = realm
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,8 @@ func FuzzUnderstand(f *testing.F) {
 	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/a","affinityType":"realm","affinityValue":"http://realm","command":"c","URL":"http://realm/b","AffinityType":"user","AFFINITYVALUE":"me","Command":"d"}}}`), "", "", "")
 	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/a","url":"http://realm/b","renderOptions":{"timeoutMs":1,"TimeoutMs":2}}}}`), "", "", "")
 	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/a","affinityType":"realm","affinityValue":"\ud800","priority":1.5}},"data":{}}`), "", "", "")
+	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/deep/x","realm":"http://realm/"}}}`), "", "", "")
+	f.Add([]byte(`{"data":{"attributes":{"url":"http://realm/x","realm":"http://realm/deep"}}}`), "", "", "")
 	m := &Manager{fleet: newFleet(1, time.Minute)}
 	m.fleet.realms = []string{"http://realm", "http://realm/deep"}
 	routes := []string{routeVisit, routeModule, routeScreenshot, routeCommand, routeTakeover, routeBatch}
@@ -48,6 +51,14 @@ func FuzzUnderstand(f *testing.F) {
 			}
 			asServer(t, route, w)
 			if !bytes.Equal(w.body, body) {
+				if said, _ := wire.ParseVisitRequest(body); said.Realm != "" {
+					named, _ := wire.NormalizeURL(said.Realm)
+					url, _ := wire.NormalizeURL(said.URL)
+					// A server that is asked for another realm refuses.
+					if slices.Contains(m.fleet.realms, named) && strings.HasPrefix(url+"/", named+"/") && w.affinity.Value != named {
+						t.Errorf("%q is rendered in %q, and routed as %q", body, named, w.affinity.Key())
+					}
+				}
 				again, err := m.understand(route, header, w.body)
 				if err != nil || again.affinity != w.affinity || again.subject != w.subject || again.identity != w.identity {
 					t.Errorf("%q, filled, is %q: %+v, %v", body, w.body, again, err)

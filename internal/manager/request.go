@@ -57,7 +57,7 @@ func (m *Manager) understand(path string, header http.Header, body []byte) (*wor
 	if !given {
 		realm := ""
 		if path != routeCommand && path != routeBatch {
-			realm = m.fleet.realmOf(w.subject)
+			realm = m.fleet.realmOf(w.subject, said.text("realm"))
 		}
 		if realm == "" {
 			return nil, fault.New(fault.Invalid, "Missing required attribute: affinityType")
