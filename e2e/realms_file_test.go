@@ -73,6 +73,12 @@ func TestConfigurationFileIsReadAgain(t *testing.T) {
 	ready := func(says string) func() bool {
 		return func() bool { _, body := status(one + "/readyz"); return strings.Contains(body, says) }
 	}
+	gauge := func(value string) func() bool {
+		return func() bool {
+			_, body := status(one + "/metrics")
+			return strings.Contains(body, "\nrewarm_realm_config_refused "+value+"\n")
+		}
+	}
 	until("the server answers", is(one+"/about", 200))
 	if got, body := status(two + "/about"); got != http.StatusMisdirectedRequest {
 		t.Errorf("a host of no realm: %d %q", got, body)
@@ -87,8 +93,12 @@ func TestConfigurationFileIsReadAgain(t *testing.T) {
 		t.Errorf("the shell below a path: %d %q", got, body)
 	}
 
+	if !gauge("0")() {
+		t.Error("before any mistake the gauge is not 0")
+	}
 	write("realms:\n  - url: " + two + "\n    max-age: soon\n")
 	until("a mistake is told", ready("refused"))
+	until("a monitor hears of it", gauge("1"))
 	until("with its line", func() bool { return server.says("rewarm.yaml:7: max-age:") })
 	if got, _ := status(two + "/shop/about"); got != 200 {
 		t.Errorf("after a mistake a realm that was served answers %d", got)
@@ -98,6 +108,7 @@ func TestConfigurationFileIsReadAgain(t *testing.T) {
 	server.signal(syscall.SIGHUP)
 	until("the next one is served", is(two+"/about", 200))
 	until("nothing is wrong any more", func() bool { return !ready("refused")() })
+	until("for a monitor too", gauge("0"))
 
 	path, err := binary()
 	if err != nil {
