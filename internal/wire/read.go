@@ -5,7 +5,8 @@ import (
 	"errors"
 	"unicode/utf8"
 
-	"github.com/chromedp/cdproto/cdp/jsonv2"
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/rewarm/rewarm/internal/fault"
 )
@@ -29,8 +30,7 @@ func Read(body []byte, v any) error {
 	if err == nil {
 		return nil
 	}
-	// What is wrong in syntax, and yet is JSON, has a name twice.
-	if twice, ok := errors.AsType[*jsonv2.SyntacticError](err); ok && json.Valid(body) {
+	if twice, ok := errors.AsType[*jsontext.SyntacticError](err); ok && errors.Is(err, jsontext.ErrDuplicateName) {
 		return fault.Wrap(fault.Invalid, err, "Invalid JSON body: %.200q is there twice; send each name once", string(twice.JSONPointer))
 	}
 	return fault.Wrap(fault.Invalid, err, "Invalid JSON body")
@@ -66,5 +66,5 @@ func Value[T any](raw json.RawMessage) (v T, ok bool) {
 }
 
 func decode(raw []byte, v any) error {
-	return jsonv2.Unmarshal(raw, v, jsonv2.DefaultOptionsV2(), jsonv2.AllowInvalidUTF8(true))
+	return jsonv2.Unmarshal(raw, v, jsontext.AllowInvalidUTF8(true))
 }

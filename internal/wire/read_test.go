@@ -58,7 +58,6 @@ func TestRequestsAreReadInOneWay(t *testing.T) {
 		"a byte that is no UTF-8":   {with(`,"card":"` + "\xff" + `"`), "Invalid JSON body: it is not UTF-8; send it as UTF-8"},
 		"a name that is no UTF-8":   {with(`,"` + "\xc3\x28" + `":1`), "Invalid JSON body: it is not UTF-8; send it as UTF-8"},
 		"a surrogate as UTF-8":      {with(`,"card":"` + "\xed\xa0\x80" + `"`), "Invalid JSON body: it is not UTF-8; send it as UTF-8"},
-		"twice, and then no JSON":   {with(`,"url":"http://b"`) + "}", "Invalid JSON body"},
 		"two documents":             {with(``) + with(``), "Invalid JSON body"},
 		"a comma too many":          {with(`,`), "Invalid JSON body"},
 		"a mark of the byte order":  {"\ufeff" + with(``), "Invalid JSON body"},
