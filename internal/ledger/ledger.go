@@ -52,6 +52,9 @@ type Options struct {
 	SnapshotBytes int64
 	// CallTimeout bounds every call besides its context; default 5 s.
 	CallTimeout time.Duration
+	// AckWait is how long after its last sign of life a worker's job goes to
+	// another worker; default 15 s. The same in the whole fleet.
+	AckWait time.Duration
 }
 
 // Ledger is safe for concurrent use. It owns no goroutine, and not the
@@ -77,6 +80,9 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Ledger, error) {
 	if o.CallTimeout <= 0 {
 		o.CallTimeout = 5 * time.Second
 	}
+	if o.AckWait <= 0 {
+		o.AckWait = ackWait
+	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(o.CallTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
@@ -86,7 +92,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Ledger, error) {
 		return nil, err
 	}
 	l.buckets(o)
-	l.queue.replicas = max(1, o.Replicas)
+	l.queue.replicas, l.queue.ackWait = max(1, o.Replicas), o.AckWait
 	if o.Lazy {
 		return l, nil
 	}

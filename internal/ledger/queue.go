@@ -17,9 +17,7 @@ const (
 	queueName = "rewarm_index"
 	// queueBytes bounds the queue on disk: half a million jobs.
 	queueBytes = 256 << 20
-	// AckWait is how long after its last sign of life a worker's job goes to
-	// another worker.
-	AckWait = 15 * time.Second
+	ackWait    = 15 * time.Second
 	// fetchWait is how long one look at an empty queue waits for a job; a request
 	// that is lost with a connection delays a job by no more.
 	fetchWait = 10 * time.Second
@@ -33,6 +31,7 @@ const (
 // they are first needed.
 type queue struct {
 	replicas int
+	ackWait  time.Duration
 
 	mu        sync.Mutex
 	stream    jetstream.Stream
@@ -80,7 +79,7 @@ func (q *queue) consumer(ctx context.Context, js jetstream.JetStream, class inde
 	}
 	c, err := stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable: class.String(), FilterSubject: fmt.Sprintf("rewarm.index.%d.>", class),
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: AckWait, MaxDeliver: -1, MaxAckPending: maxHeld,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.ackWait, MaxDeliver: -1, MaxAckPending: maxHeld,
 	})
 	if err == nil {
 		q.consumers[class] = c
@@ -157,7 +156,7 @@ func (l *Ledger) publish(ctx context.Context, jobs []index.Job) (queued int, err
 }
 
 // QueuedJob is a job that this process has to do. It goes to another worker if
-// it is neither kept nor ended for AckWait.
+// it is neither kept nor ended for [Ledger.AckWait].
 type QueuedJob struct {
 	index.Job
 	Deliveries int // how often it was handed out, this time included
@@ -206,6 +205,9 @@ func (l *Ledger) readJob(msg jetstream.Msg) (*QueuedJob, bool, error) {
 	}
 	return q, true, nil
 }
+
+// AckWait is how long after its last sign of life a job goes to another worker.
+func (l *Ledger) AckWait() time.Duration { return l.queue.ackWait }
 
 // Keep says that the job is still being done.
 func (q *QueuedJob) Keep() error { return q.msg.InProgress() }

@@ -152,7 +152,7 @@ func TestFailuresAreOfAReleaseAndTheDeadAreListed(t *testing.T) {
 	for _, f := range []Failure{
 		{Realm: site, URL: site + "/b", Token: "t", Dead: true, Reason: strings.Repeat("x", 2*maxReason)},
 		{Realm: site, URL: site + "/a", Token: "t", Dead: true},
-		{Realm: site, URL: site + "/trying", Token: "t", Renders: 2},
+		{Realm: site, URL: site + "/trying", Token: "t", Tries: index.Tries{Renders: 2}},
 		{Realm: site, URL: site + "/a", Token: "u", Dead: true},
 	} {
 		if err := l.PutFailure(t.Context(), f); err != nil {

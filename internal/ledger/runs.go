@@ -45,7 +45,7 @@ type Failure struct {
 	Realm   string      `json:"realm"`
 	URL     string      `json:"url"`
 	Token   words.Token `json:"token"`
-	Renders int         `json:"renders"` // in vain
+	index.Tries
 	// Dead: given up; else it is tried again.
 	Dead   bool      `json:"dead"`
 	Reason string    `json:"reason"`

@@ -94,7 +94,7 @@ func TestIndexStatusAddsUpAndNamesTheDead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.store.PutFailure(ctx, ledger.Failure{Realm: realm, URL: realm + "/x", Token: "tok", Dead: true, Renders: 4, Reason: "it threw"}); err != nil {
+	if err := r.store.PutFailure(ctx, ledger.Failure{Realm: realm, URL: realm + "/x", Token: "tok", Dead: true, Tries: index.Tries{Renders: 4}, Reason: "it threw"}); err != nil {
 		t.Fatal(err)
 	}
 	got := decode[wire.IndexStatus](t, r.do("GET", "/index?realm="+realm, ""), 200)

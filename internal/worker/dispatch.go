@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// keepEvery is how often a job is kept: twice may be lost.
-	keepEvery   = ledger.AckWait / 3
 	lookTimeout = 10 * time.Second
 	storeRetry  = time.Second
 )
@@ -36,7 +34,7 @@ func (w *Worker) dispatch(ctx context.Context) {
 			}
 		}
 	}()
-	keep := time.NewTicker(keepEvery)
+	keep := time.NewTicker(w.keepEvery())
 	defer keep.Stop()
 	for {
 		next := w.next(heads)
@@ -115,6 +113,9 @@ func (w *Worker) feed(ctx context.Context, class index.Class, arrived chan<- *le
 	}
 }
 
+// keepEvery is how often a job is kept: twice may be lost.
+func (w *Worker) keepEvery() time.Duration { return w.o.Store.AckWait() / 3 }
+
 // lane does one job after another.
 func (w *Worker) lane(ctx context.Context) {
 	for {
@@ -128,11 +129,11 @@ func (w *Worker) lane(ctx context.Context) {
 }
 
 // keeping keeps a job until the returned function is called.
-func keeping(job *ledger.QueuedJob) (stop func()) {
+func (w *Worker) keeping(job *ledger.QueuedJob) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(keepEvery)
+		tick := time.NewTicker(w.keepEvery())
 		defer tick.Stop()
 		for {
 			select {

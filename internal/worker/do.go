@@ -28,7 +28,7 @@ func held(reason string) result { return result{outcome: index.Held, reason: rea
 
 // do tries a job once, and ends it or gives it back.
 func (w *Worker) do(ctx context.Context, job *ledger.QueuedJob) {
-	defer keeping(job)()
+	defer w.keeping(job)()
 	current := w.current.Load()
 	if current == nil {
 		_ = job.Again(storeRetry) // or it comes again by itself
@@ -46,7 +46,7 @@ func (w *Worker) do(ctx context.Context, job *ledger.QueuedJob) {
 		if job.Seeds() {
 			got = w.seed(ctx, job.Job, job.Deliveries)
 		} else {
-			got = w.page(ctx, job.Job)
+			got = w.page(ctx, job)
 		}
 		w.settle(ctx, job, got)
 	}
@@ -75,7 +75,7 @@ func (w *Worker) end(ctx context.Context, job *ledger.QueuedJob) {
 }
 
 // page renders a page and stores it, if that is needed.
-func (w *Worker) page(ctx context.Context, job index.Job) result {
+func (w *Worker) page(ctx context.Context, job *ledger.QueuedJob) result {
 	if owner := w.owner(job.Realm, job.URL); owner != job.Realm {
 		return result{outcome: index.Skipped, reason: "it is a page of " + owner}
 	}
@@ -92,7 +92,7 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 		return refused(oneLine("%v", err))
 	}
 	if stored.Status == words.StatusReady && !job.Needed(w.o.Now(), stored.RenderedAt, w.o.site(job.Realm).MaxAge) {
-		return w.leads(ctx, job, site, stored.HTTPStatus, index.Links(job.URL, stored.HTML), result{fresh: true})
+		return w.leads(ctx, job.Job, site, stored.HTTPStatus, index.Links(job.URL, stored.HTML), result{fresh: true})
 	}
 	wait, mine := site.pace.turn(w.o.Now())
 	if !mine {
@@ -102,6 +102,12 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	if !pause(ctx, wait) {
 		return refused("the worker ends")
 	}
+	return w.anew(ctx, job, site)
+}
+
+// anew renders a page and stores it.
+func (w *Worker) anew(ctx context.Context, q *ledger.QueuedJob, site *site) result {
+	job := q.Job
 	before, err := w.o.Store.Purges(ctx, job.Realm)
 	if err != nil {
 		return refused(oneLine("%v", err))
@@ -111,6 +117,12 @@ func (w *Worker) page(ctx context.Context, job index.Job) result {
 	case <-ctx.Done():
 		return refused("the worker ends")
 	}
+	leave, got := w.enter(ctx, q)
+	if leave == nil {
+		<-w.renders
+		return got
+	}
+	defer leave()
 	got, answer := w.timed(ctx, job)
 	<-w.renders
 	if got.outcome != index.Done {
@@ -198,28 +210,14 @@ func judge(answer client.VisitAnswer, err error, pin words.Token) result {
 
 // settle ends a job or gives it back, and remembers why.
 func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) {
-	if ctx.Err() != nil && got.outcome != index.Done {
+	ends := ctx.Err() != nil && got.outcome != index.Done
+	if ends {
+		got = refused("the worker ends")
+	}
+	verdict, err := w.record(ctx, job, got)
+	if ends {
 		_ = job.Again(0) // another worker may have it at once
 		return
-	}
-	failure, err := w.o.Store.Failure(ctx, job.Realm, job.Token, job.URL)
-	if err != nil && got.outcome == index.Failed {
-		_ = job.Again(storeRetry) // uncounted it would be rendered for ever
-		return
-	}
-	known := failure.Dead || failure.Renders > 0
-	if failure.Dead { // of a job before this one
-		failure.Renders = 0
-	}
-	if got.outcome == index.Failed {
-		failure.Renders++
-	}
-	verdict := index.Judge(got.outcome, failure.Renders, job.Deliveries, got.after)
-	if got.outcome == index.Failed || verdict.Dead {
-		failure = ledger.Failure{Realm: job.Realm, URL: job.URL, Token: job.Token, Renders: failure.Renders, Dead: verdict.Dead, Reason: got.reason, At: w.o.Now()}
-		err = w.o.Store.PutFailure(ctx, failure)
-	} else if known && verdict.Finished {
-		err = w.o.Store.RemoveFailure(ctx, job.Realm, job.Token, job.URL)
 	}
 	w.metrics.tried(job.Job, got, verdict)
 	w.say(job, got, verdict, err)

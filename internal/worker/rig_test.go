@@ -23,6 +23,7 @@ import (
 type rig struct {
 	t              testing.TB
 	store          *ledger.Ledger
+	address        string // of the store
 	manager, realm *httptest.Server
 	inner          []string // realms below the realm
 
@@ -34,16 +35,17 @@ type rig struct {
 	renders map[string]int                              // by path
 	render  func(path string, n int) (int, words.Token) // nil: ready on the pin
 	order   []string
+	arrive  func(ctx context.Context, path string) // nil: nothing; a render begins, r.mu is free
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	b, err := bus.Start(t.Context(), bus.Options{DataDir: t.TempDir()})
+	b, err := bus.Start(t.Context(), bus.Options{DataDir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
-	r := &rig{t: t, phase: wire.RolloutComplete, release: wire.RolloutRelease{Sequence: 1, Token: "t1"},
+	r := &rig{t: t, address: "nats://" + b.Addr(), phase: wire.RolloutComplete, release: wire.RolloutRelease{Sequence: 1, Token: "t1"},
 		files: map[string]string{}, links: map[string][]string{}, renders: map[string]int{}}
 	if r.store, err = ledger.Open(t.Context(), b.Conn(), ledger.Options{}); err != nil {
 		t.Fatal(err)
@@ -75,6 +77,10 @@ func (r *rig) serveRealm(w http.ResponseWriter, request *http.Request) {
 }
 
 func (r *rig) serveManager(w http.ResponseWriter, request *http.Request) {
+	if request.URL.Path == "/prerender-visit" {
+		r.serveVisit(w, request)
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch request.URL.Path {
@@ -84,36 +90,43 @@ func (r *rig) serveManager(w http.ResponseWriter, request *http.Request) {
 		answer(w, 200, wire.Releases{Reporters: []wire.ReporterView{
 			{Token: r.release.Token, Realms: append([]string{r.realm.URL}, r.inner...)}, {Token: "behind", Realms: []string{"http://behind"}},
 		}})
-	case "/prerender-visit":
-		var doc wire.Document[wire.VisitRequest]
-		if err := json.NewDecoder(request.Body).Decode(&doc); err != nil {
-			r.t.Error(err)
-		}
-		path := strings.TrimPrefix(doc.Data.Attributes.URL, r.realm.URL)
-		r.renders[path]++
-		r.order = append(r.order, path)
-		status, token := http.StatusCreated, words.Token(request.Header.Get(wire.HeaderShellHash))
-		if r.render != nil {
-			if s, document := r.render(path, r.renders[path]); s != 0 {
-				status, token = s, document
-			}
-		}
-		w.Header().Set(wire.HeaderShellHash, string(token))
-		result := wire.VisitResult{Capture: words.Capture{Status: words.StatusReady, HTTPStatus: 200, HTML: "page of " + string(token), Token: token}}
-		for _, link := range r.links[path] {
-			result.Links = append(result.Links, r.realm.URL+link)
-		}
-		if path == "/private" {
-			result.Headers = map[string]string{"Cache-Control": "private"}
-		}
-		if status == broken {
-			status, result.Status = http.StatusCreated, words.StatusError
-			result.Error = &words.PageError{Kind: words.PageErrorPage, Message: "it\nthrew"}
-		}
-		answer(w, status, wire.Document[wire.VisitResult]{Data: wire.Resource[wire.VisitResult]{Attributes: result}})
 	default:
 		http.NotFound(w, request)
 	}
+}
+
+func (r *rig) serveVisit(w http.ResponseWriter, request *http.Request) {
+	var doc wire.Document[wire.VisitRequest]
+	if err := json.NewDecoder(request.Body).Decode(&doc); err != nil {
+		r.t.Error(err)
+	}
+	path := strings.TrimPrefix(doc.Data.Attributes.URL, r.realm.URL)
+	if r.arrive != nil {
+		r.arrive(request.Context(), path)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.renders[path]++
+	r.order = append(r.order, path)
+	status, token := http.StatusCreated, words.Token(request.Header.Get(wire.HeaderShellHash))
+	if r.render != nil {
+		if s, document := r.render(path, r.renders[path]); s != 0 {
+			status, token = s, document
+		}
+	}
+	w.Header().Set(wire.HeaderShellHash, string(token))
+	result := wire.VisitResult{Capture: words.Capture{Status: words.StatusReady, HTTPStatus: 200, HTML: "page of " + string(token), Token: token}}
+	for _, link := range r.links[path] {
+		result.Links = append(result.Links, r.realm.URL+link)
+	}
+	if path == "/private" {
+		result.Headers = map[string]string{"Cache-Control": "private"}
+	}
+	if status == broken {
+		status, result.Status = http.StatusCreated, words.StatusError
+		result.Error = &words.PageError{Kind: words.PageErrorPage, Message: "it\nthrew"}
+	}
+	answer(w, status, wire.Document[wire.VisitResult]{Data: wire.Resource[wire.VisitResult]{Attributes: result}})
 }
 
 // down is a file that is answered with 503.

@@ -26,7 +26,7 @@ import (
 
 // Options of a worker. Defaults are in parentheses.
 type Options struct {
-	Name    string           // tells workers apart in their progress; required
+	Name    string           // tells workers apart, another at each start; required
 	Manager *client.Manager  // required
 	Store   *ledger.Ledger   // required; owned by the caller
 	Log     *slog.Logger     // (discarded)
@@ -126,6 +126,7 @@ type Worker struct {
 	changed chan struct{}                 // holds one element after current has changed
 	jobs    chan *ledger.QueuedJob
 	renders chan struct{} // holds an element for each page being rendered
+	alone   sync.RWMutex  // held for reading by each page being rendered, for writing by one that must be alone
 	sites   *sites
 	tally   *tally
 	metrics *metrics

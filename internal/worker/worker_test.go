@@ -114,7 +114,7 @@ func TestAPageThatStaysBrokenIsGivenUpWithItsReason(t *testing.T) {
 		return 0, ""
 	}
 	// As if it had failed three times: the backoffs before are the pure test's.
-	if err := r.store.PutFailure(t.Context(), ledger.Failure{Realm: r.realm.URL, URL: r.realm.URL + "/broken", Token: "t1", Renders: index.MaxRenders - 1}); err != nil {
+	if err := r.store.PutFailure(t.Context(), ledger.Failure{Realm: r.realm.URL, URL: r.realm.URL + "/broken", Token: "t1", Tries: index.Tries{Renders: index.MaxRenders - 1}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/refused", "/forbidden", "/broken"} {
@@ -202,7 +202,7 @@ func TestASeedThatIsDoneAgainForgetsNoFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	seed := index.Job{Realm: r.realm.URL, Token: "t1", Sequence: 1, Run: 1}
-	failed := ledger.Failure{Realm: r.realm.URL, URL: r.realm.URL + "/x", Token: "t1", Renders: 2}
+	failed := ledger.Failure{Realm: r.realm.URL, URL: r.realm.URL + "/x", Token: "t1", Tries: index.Tries{Renders: 2}}
 	for deliveries, want := range map[int]int{1: 0, 2: 2} {
 		if err := r.store.PutFailure(t.Context(), failed); err != nil {
 			t.Fatal(err)
