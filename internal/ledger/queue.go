@@ -21,8 +21,9 @@ const (
 	// fetchWait is how long one look at an empty queue waits for a job; a request
 	// that is lost with a connection delays a job by no more.
 	fetchWait = 10 * time.Second
-	// maxHeld is how many jobs of a class may be out or waiting to be tried again.
-	maxHeld = 10_000
+	// maxHeld is how many jobs of a class may be out or waiting to be tried again:
+	// any number, for those of a realm that is down would keep all others waiting.
+	maxHeld = -1
 	// publishBatch bounds how many jobs are on their way to the store at a time.
 	publishBatch = 500
 )

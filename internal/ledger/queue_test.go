@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/rewarm/rewarm/internal/bus"
 	"github.com/rewarm/rewarm/internal/index"
 	"github.com/rewarm/rewarm/internal/words"
@@ -77,6 +79,39 @@ func TestAJobThatIsGivenBackComesAgain(t *testing.T) {
 		if err := errors.Join(job.Keep(), job.Again(time.Duration(n-1)*time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Also with a queue that an older version made, which bounded them.
+func TestJobsOfARealmThatIsDownHoldUpNoOthers(t *testing.T) {
+	const bound = 5
+	l := fresh(t)
+	stream, err := l.queue.open(t.Context(), l.js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := jetstream.ConsumerConfig{Durable: index.Deploy.String(), FilterSubject: "rewarm.index.1.>", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: bound}
+	if _, err := stream.CreateConsumer(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 * bound {
+		queueJobs(t, l, 1, jobOf(fmt.Sprint("/", i)))
+		if err := next(t, l, index.Deploy).Again(time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := jobOf("/a")
+	other.Realm = "http://other"
+	queueJobs(t, l, 1, other)
+	if got := next(t, l, index.Deploy); got.Realm != other.Realm {
+		t.Errorf("next: %+v", got)
+	}
+	consumer, err := l.queue.consumer(t.Context(), l.js, index.Deploy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := consumer.CachedInfo().Config.MaxAckPending; got != -1 {
+		t.Errorf("%d jobs at most are held", got)
 	}
 }
 
