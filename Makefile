@@ -24,7 +24,7 @@ build: ## build bin/rewarm
 
 test: ## run all tests, with the race detector and a real Chrome
 	@scripts/chrome >/dev/null
-	go test -race -timeout 18m ./...
+	go test -race -timeout 40m ./...
 
 fuzz: ## fuzz every parser: make fuzz TIME=1m (for each target)
 	scripts/fuzz -t $(or $(TIME),3s)

@@ -141,7 +141,8 @@ func (f *fleet) indexed(ctx context.Context, last uint64, n int) (status wire.In
 		if status.Run != nil && status.Run.ID > last && status.Pending == 0 && status.Stored+status.Failed >= n {
 			return status, nil
 		}
-		pause(ctx, 500*time.Millisecond) // it counts the queue
+		// It counts the queue, job by job: asked for as seldom as rewarm index --wait does.
+		pause(ctx, 500*time.Millisecond+time.Duration(status.Pending)*100*time.Microsecond)
 	}
 	return status, fmt.Errorf("not indexed in time: %+v", status)
 }
