@@ -25,6 +25,9 @@ type habit struct {
 	patience time.Duration       // when more than usual
 }
 
+// ready is the patience with a page that ends by itself, on a machine however busy.
+const ready = 20 * time.Second
+
 // habits are judged one after another on the same server; after each one a
 // good page must be ready.
 var habits = []habit{
@@ -32,12 +35,12 @@ var habits = []habit{
 	{path: "/never", statuses: []words.Status{words.StatusPartial}, kind: words.PageErrorTimeout, text: "half"},
 	{path: "/waits", statuses: []words.Status{words.StatusPartial}, kind: words.PageErrorTimeout, text: "half"},
 	{path: "/throws", statuses: []words.Status{words.StatusError}, kind: words.PageErrorPage},
-	{path: "/dialogs", statuses: []words.Status{words.StatusReady}, text: "dialogs page"},
-	{path: "/windows", statuses: []words.Status{words.StatusReady}, text: "windows page"},
-	{path: "/download", statuses: []words.Status{words.StatusReady}, text: "download page"},
+	{path: "/dialogs", statuses: []words.Status{words.StatusReady}, text: "dialogs page", patience: ready},
+	{path: "/windows", statuses: []words.Status{words.StatusReady}, text: "windows page", patience: ready},
+	{path: "/download", statuses: []words.Status{words.StatusReady}, text: "download page", patience: ready},
 	{path: "/circle", statuses: []words.Status{words.StatusPartial, words.StatusUnusable}, kind: words.PageErrorTimeout},
-	{path: "/worker", statuses: []words.Status{words.StatusReady}, text: "worker page"},
-	{path: "/huge", statuses: []words.Status{words.StatusUnusable, words.StatusError}, kind: words.PageErrorPage, patience: 20 * time.Second},
+	{path: "/worker", statuses: []words.Status{words.StatusReady}, text: "worker page", patience: ready},
+	{path: "/huge", statuses: []words.Status{words.StatusUnusable, words.StatusError}, kind: words.PageErrorPage, patience: ready},
 	{path: "/refused", statuses: []words.Status{words.StatusError}, kind: words.PageErrorNavigation},
 }
 
