@@ -2,13 +2,8 @@ package manager
 
 import (
 	"fmt"
-	"net"
-	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/rewarm/rewarm/internal/fault"
 )
 
 // metrics are the manager's own; gatherer shows them.
@@ -83,14 +78,4 @@ func (f *fleet) refusedCandidates() float64 {
 		return 0
 	}
 	return 1
-}
-
-// showMetrics is open on loopback; elsewhere it takes the secret.
-func (m *Manager) showMetrics(w http.ResponseWriter, r *http.Request) error {
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	if ip := net.ParseIP(host); (ip == nil || !ip.IsLoopback()) && !m.options.Guard.Allows(r) {
-		return fault.New(fault.Unauthorized, "Unauthorized")
-	}
-	promhttp.HandlerFor(m.metrics.gatherer, promhttp.HandlerOpts{}).ServeHTTP(w, r)
-	return nil
 }

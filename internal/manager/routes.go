@@ -17,7 +17,7 @@ func (m *Manager) routes() http.Handler {
 	open("GET /{$}", m.root)
 	open("GET /livez", m.livez)
 	open("GET /readyz", m.readyz)
-	open("GET /metrics", m.showMetrics)
+	open("GET /metrics", m.options.Guard.Metrics(m.metrics.gatherer))
 
 	protected("POST /prerender-servers", m.heartbeat)
 	protected("DELETE /prerender-servers", m.unregister)

@@ -2,10 +2,8 @@ package realm
 
 import (
 	"net/http"
-	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rewarm/rewarm/internal/fault"
 )
@@ -72,16 +70,10 @@ func (m *metrics) unregister(r prometheus.Registerer) {
 	}
 }
 
-// serveMetrics is open on loopback; others need the secret.
 func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) error {
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	if !peer.Addr().Unmap().IsLoopback() && !s.o.Guard.Allows(r) {
-		return fault.New(fault.Unauthorized, "Unauthorized")
-	}
 	gatherer, ok := s.o.Registerer.(prometheus.Gatherer)
 	if !ok {
 		return fault.New(fault.NotFound, "no metrics are gathered here")
 	}
-	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}).ServeHTTP(w, r)
-	return nil
+	return s.o.Guard.Metrics(gatherer)(w, r)
 }

@@ -32,7 +32,7 @@ func (g Guard) Metrics(gatherer prometheus.Gatherer) Handler {
 // metricsGrace bounds how long a scrape may go on when all else has ended.
 const metricsGrace = time.Second
 
-// MetricsOptions of a MetricsServer; all are required.
+// MetricsOptions of a MetricsServer; all but Addr are required.
 type MetricsOptions struct {
 	Command  string // names it in errors
 	Addr     string // host:port, the command's --metrics-addr; "" serves nothing

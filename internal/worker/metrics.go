@@ -48,7 +48,7 @@ func newMetrics(w *Worker, r prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	for _, c := range []prometheus.Collector{
-		m.pages, m.seconds, pendingJobs{w},
+		m.pages, m.seconds, newPendingJobs(w),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "rewarm", Subsystem: "worker", Name: "release_sequence", Help: "Sequence of the release that is indexed; 0: none is now.",
 		}, func() float64 {
@@ -112,16 +112,17 @@ func (w *Worker) timed(ctx context.Context, job index.Job) (result, client.Visit
 }
 
 // pendingJobs are the fleet's, counted in the store when they are asked for.
-type pendingJobs struct{ worker *Worker }
+type pendingJobs struct {
+	worker *Worker
+	desc   *prometheus.Desc
+}
 
-func (p pendingJobs) gauge() *prometheus.GaugeVec {
-	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: "rewarm", Subsystem: "worker", Name: "jobs_pending", Help: "Jobs of the fleet that are queued or being done; absent while the store is away.",
-	}, []string{"class"})
+func newPendingJobs(w *Worker) pendingJobs {
+	return pendingJobs{w, prometheus.NewDesc("rewarm_worker_jobs_pending", "Jobs of the fleet that are queued or being done; absent while the store is away.", []string{"class"}, nil)}
 }
 
 // Describe implements [prometheus.Collector].
-func (p pendingJobs) Describe(all chan<- *prometheus.Desc) { p.gauge().Describe(all) }
+func (p pendingJobs) Describe(all chan<- *prometheus.Desc) { all <- p.desc }
 
 // Collect implements [prometheus.Collector]. A store that is away costs this
 // metric, and no other.
@@ -132,9 +133,7 @@ func (p pendingJobs) Collect(all chan<- prometheus.Metric) {
 	if err != nil {
 		p.worker.log.Debug("jobs not counted", "error", err)
 	}
-	gauge := p.gauge()
 	for class, n := range pending {
-		gauge.WithLabelValues(class.String()).Set(float64(n))
+		all <- prometheus.MustNewConstMetric(p.desc, prometheus.GaugeValue, float64(n), class.String())
 	}
-	gauge.Collect(all)
 }
