@@ -21,7 +21,6 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	cdpage "github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 
 	"github.com/rewarm/rewarm/internal/chrome"
@@ -203,34 +202,6 @@ func (p *Page) Probe(ctx context.Context) error {
 		return fmt.Errorf("probing the page: %w", err)
 	}
 	return nil
-}
-
-var errNoSign = errors.New("the page gave no sign of life")
-
-// watchSign asks for a sign of life and ends the context when none comes in
-// time. What is asked of the page next needs not wait for it. done ends that,
-// and says whether it came.
-func (p *Page) watchSign(ctx context.Context, within time.Duration) (signed context.Context, done func() bool) {
-	if within == 0 {
-		return ctx, func() bool { return true }
-	}
-	signed, end := context.WithCancelCause(ctx)
-	asked := p.session.Send(runtime.CommandEvaluate, runtime.EvaluateParams{Expression: "1"})
-	came := false
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		bounded, cancel := context.WithTimeoutCause(signed, within, errNoSign)
-		defer cancel()
-		err := asked.Wait(bounded, nil)
-		if came = err == nil || isRemote(err); !came {
-			end(err)
-		}
-	})
-	return signed, func() bool {
-		end(context.Canceled)
-		watching.Wait()
-		return came
-	}
 }
 
 // Close closes the page's browser context and returns when its goroutine has

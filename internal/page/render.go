@@ -57,9 +57,10 @@ func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
 	if err := r.authorize(ctx); err != nil {
 		return Result{}, err
 	}
-	signed, gotSign := p.watchSign(ctx, t.Sign)
+	signed, sign := p.watchSign(ctx, t.Sign)
+	r.sign = sign
 	result, err := r.overridden(signed)
-	if came := gotSign(); !came && err == nil && result.Status != words.StatusReady {
+	if came := sign.stop(p); !came && err == nil && result.Status != words.StatusReady {
 		err = errNoSign // it was not this task that it could not do
 	}
 	if isRefused(err) {
@@ -69,8 +70,10 @@ func (p *Page) Do(ctx context.Context, t Task) (Result, error) {
 		p.spoil()
 		return Result{}, fmt.Errorf("rendering %s: %w", v.URL, err)
 	}
-	// The console keeps alive every object that was written to it.
-	_ = p.session.Post(runtime.CommandDiscardConsoleEntries, nil)
+	if p.state.wasLogged() {
+		// The console keeps alive every object that was written to it.
+		_ = p.session.Post(runtime.CommandDiscardConsoleEntries, nil)
+	}
 	result.Report = p.report
 	return result, nil
 }
@@ -95,10 +98,11 @@ type render struct {
 	visit      words.Visit // the task's
 	to         *url.URL
 	soft       time.Time // when waiting ends and capturing what is there begins
-	transition bool      // still to be tried
-	left       left      // behind by routes before it, as of the last capture
-	suspect    *Result   // of a transition; it may show something of them
-	suspected  []string  // of what
+	sign       *sign
+	transition bool     // still to be tried
+	left       left     // behind by routes before it, as of the last capture
+	suspect    *Result  // of a transition; it may show something of them
+	suspected  []string // of what
 }
 
 // authorize gives the page the visit's credentials, once. From then on it
@@ -177,6 +181,9 @@ func (r *render) goThere(ctx context.Context) (outcome, error) {
 	defer cancel()
 	var answer evaluated[string]
 	err := p.evaluate(soft, expression, &answer)
+	if err == nil || isRemote(err) {
+		r.sign.give()
+	}
 	switch {
 	case err == nil && answer.Result.Value == "ok":
 		return outcome{}, nil
@@ -209,6 +216,7 @@ func (p *Page) mayTransition() bool {
 func (r *render) navigate(ctx context.Context) (outcome, error) {
 	p := r.page
 	p.report.Mode = words.ModeNavigate
+	r.sign.ask(p)
 	p.moveTo(r.visit.URL)
 	p.state.begin(settle.New(settle.Options{Kind: settle.Load, WaitFor: r.visit.Options.WaitFor != "", Static: !p.assets.scripts}, time.Now()), 0)
 	p.residue.dirty, p.residue.taught = false, ""

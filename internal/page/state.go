@@ -49,12 +49,14 @@ type state struct {
 	thrown    *words.PageError // the first of those in throws
 	throws    []thrown
 	console   []words.ConsoleLine
+	logged    bool // the browser holds lines of the console
 	failed    []words.FailedRequest
 	told      int64     // how much the document has said, as far as it was heard
 	shot      *captured // what came with a ready or a proof; void once anything changes
 	isReady   bool      // #standby-ready is there
 	isFailing bool      // the transition was rejected
 
+	sign       *sign  // that is waited for
 	turnedAway string // the loader of a document that the proxy answered itself
 }
 
@@ -106,6 +108,21 @@ func (s *state) warmth() (missing string, attested bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.missing, s.attested
+}
+
+func (s *state) setSign(g *sign) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sign = g
+}
+
+// wasLogged is whether anything was written to the console since it was asked.
+func (s *state) wasLogged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.logged
+	s.logged = false
+	return was
 }
 
 func (s *state) isBlank() bool {
@@ -230,6 +247,7 @@ func (p *Page) tell(m told, now time.Time) {
 		return
 	}
 	if m.Kind == "start" {
+		s.sign.give()
 		s.begun = true
 		s.clear()
 	}
@@ -285,6 +303,7 @@ func (s *state) sawSkew(why string) {
 }
 
 func (s *state) line(level, text string) {
+	s.logged = true
 	if len(s.console) < maxLines {
 		s.console = append(s.console, words.ConsoleLine{Level: level, Text: text})
 	}

@@ -19,10 +19,12 @@ const io = {
     if (!f) return 'none';
     residue.enter();
     io.begin(e, selector);
+    going = true;
     // What it cannot have now it is asked for later, and says then why not.
     const snap = () => { try { const c = capture(realms, limit, 'document'); return c.big ? undefined : c } catch { return undefined } };
     const end = (t, err) => {
       if (epoch !== e) return;
+      going = false;
       take(observer.takeRecords());
       const shot = t === 'done' && limit && !want ? snap : undefined;
       if (!say(t, err && err.message || err, shot) && shot) {

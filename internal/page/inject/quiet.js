@@ -7,9 +7,9 @@
 let sent = -1e9, timer = 0;
 const note = () => {
   unsaid = true;
-  if (timer) return;
+  if (timer || going) return;
   const wait = sent + 4 - now();
-  const due = () => { timer = 0; if (unsaid) { sent = now(); say('m') } };
+  const due = () => { timer = 0; if (unsaid && !going) { sent = now(); say('m') } };
   if (wait <= 0) due();
   else timer = later(due, wait);
 };

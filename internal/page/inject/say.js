@@ -30,8 +30,9 @@ const say = (t, more, shot, always) => {
   return gives;
 };
 // messages counts what was said: a capture tells how much when it was made.
-// unsaid is that something has changed since.
-let messages = 0, unsaid = false, epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();
+// unsaid is that something has changed since. going is that a transition is under
+// way: what changes meanwhile is told with its end, for nothing is believed before.
+let messages = 0, unsaid = false, going = false, epoch = 0, sig = '', want = '', muts = 0, touched = true, oldEl = null, lastMut = now();
 
 if (cfg.origins.includes(location.origin) && cfg.auth) {
   try { localStorage.setItem('boxel-session', cfg.auth) } catch { /* no storage here */ }
