@@ -35,7 +35,7 @@ check: ## what the pipeline runs: format, vet, staticcheck, floors, then the tes
 
 bench: ## measure beside the peers, print the table, write it to bench/results
 	@scripts/chrome >/dev/null
-	go test -run '^$$' -bench Figures -benchtime 1x -timeout 20m ./bench
+	go test -run '^$$' -bench Figures -benchtime 1x -timeout 40m ./bench
 
 soak: ## run the long tests: hours
 	@scripts/chrome >/dev/null

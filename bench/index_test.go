@@ -66,25 +66,25 @@ func measureIndex(b *testing.B, rewarm string, r *report) {
 		b.Fatal(err)
 	}
 	table := r.table(fmt.Sprintf("A realm kept indexed, %d pages at a time", indexCallers), "", "pages", "pages/s", "CPU ms a page", "RSS MB", "failed")
-	row := func(what string, pages int, took time.Duration, used usage, failed int) float64 {
-		rate := float64(pages) / took.Seconds()
-		table.row(what, fmt.Sprint(pages), fmt.Sprintf("%.1f", rate), fmt.Sprintf("%.1f", ms(used.cpu)/float64(pages)),
+	row := func(what string, pages int, took time.Duration, used usage, failed int) {
+		table.row(what, fmt.Sprint(pages), fmt.Sprintf("%.1f", float64(pages)/took.Seconds()), fmt.Sprintf("%.1f", ms(used.cpu)/float64(pages)),
 			fmt.Sprintf("%.0f", float64(f.usage().rss)/1e6), fmt.Sprint(failed))
-		return rate
 	}
-	render := func(lasts time.Duration) float64 {
+	// render asks for n pages, and returns how long they took.
+	render := func(n int) time.Duration {
 		before := f.usage()
-		m := load{callers: indexCallers, lasts: lasts, do: func(ctx context.Context, caller, n int) error {
+		m := load{callers: indexCallers, atLeast: n / indexCallers, do: func(ctx context.Context, caller, n int) error {
 			return f.renderPage(ctx, caller*indexLarge/indexCallers+n)
 		}}.run(ctx)
 		if len(m.all) == 0 {
 			b.Fatal(m.failed)
 		}
-		return row("the same pages, asked of the manager", len(m.all), m.elapsed, f.usage().minus(before), len(m.failed))
+		row("the same pages, asked of the manager", len(m.all), m.elapsed, f.usage().minus(before), len(m.failed))
+		return m.elapsed
 	}
 	// index has n pages indexed, after a deploy of a release or, without one,
 	// because somebody asks for it.
-	index := func(what, release string, n int) float64 {
+	index := func(what, release string, n int) time.Duration {
 		if err := examples.Deploy(f.host, catalogue(release, f.realm, n)); err != nil {
 			b.Fatal(err)
 		}
@@ -103,31 +103,30 @@ func measureIndex(b *testing.B, rewarm string, r *report) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		return row(what, status.Stored, time.Since(began), f.usage().minus(before), status.Failed)
+		took := time.Since(began)
+		row(what, status.Stored, took, f.usage().minus(before), status.Failed)
+		return took
 	}
-	render(2 * time.Second) // the pages' first renders
+	// against is the rate of indexing n pages, of that of rendering as many, half of
+	// them before and half after. As many, for a page is replaced after so many
+	// renders, and the next one is slow until its code is compiled.
+	against := func(what, release string, n int) float64 {
+		renders := render(n / 2)
+		indexed := index(what, release, n)
+		renders += render(n / 2)
+		return renders.Seconds() / indexed.Seconds()
+	}
+	render(100) // the pages' first renders
 	table.rows = table.rows[:1]
-	around := []float64{render(rendering)}
-	small := index(onDemand, "r0", indexSmall)
-	around = append(around, render(rendering))
-	large := index(onDemand, "r0", indexLarge)
-	around = append(around, render(rendering))
-	deployed := index(onDeploy, "r1", indexSmall)
-	around = append(around, render(rendering))
-	r.bar("indexing 1,000 pages, of the rate of renders before and after", small/mean(around[0:2]), 0.9, atLeast)
-	r.bar("indexing 10,000 pages, of the rate of renders before and after", large/mean(around[1:3]), 0.9, atLeast)
-	r.bar("indexing 1,000 pages of a new release, with 11,000 stored", deployed/mean(around[2:4]), 0.5, atLeast)
+	r.bar("indexing 1,000 pages, of the rate of rendering them", against(onDemand, "r0", indexSmall), 0.9, atLeast)
+	r.bar("indexing 10,000 pages, of the rate of rendering them", against(onDemand, "r0", indexLarge), 0.9, atLeast)
+	r.bar("indexing 1,000 pages of a new release, with 11,000 stored", against(onDeploy, "r1", indexSmall), 0.5, atLeast)
 }
-
-// rendering is how long renders are asked for between two indexings.
-const rendering = 10 * time.Second
 
 const (
 	onDemand = "indexed by the worker"
 	onDeploy = "indexed by the worker after a deploy, its recycle and canary included"
 )
-
-func mean(two []float64) float64 { return (two[0] + two[1]) / 2 }
 
 // indexed waits until n pages have been indexed by another run than the last.
 func (f *fleet) indexed(ctx context.Context, last uint64, n int) (status wire.IndexStatus, err error) {
@@ -141,8 +140,8 @@ func (f *fleet) indexed(ctx context.Context, last uint64, n int) (status wire.In
 		if status.Run != nil && status.Run.ID > last && status.Pending == 0 && status.Stored+status.Failed >= n {
 			return status, nil
 		}
-		// It counts the queue, job by job: asked for as seldom as rewarm index --wait does.
-		pause(ctx, 500*time.Millisecond+time.Duration(status.Pending)*100*time.Microsecond)
+		// It counts the queue, job by job: asked for as seldom as there are more of them.
+		pause(ctx, 100*time.Millisecond+time.Duration(status.Pending)*100*time.Microsecond)
 	}
 	return status, fmt.Errorf("not indexed in time: %+v", status)
 }
