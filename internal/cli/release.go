@@ -11,7 +11,7 @@ import (
 )
 
 type releaseCommand struct {
-	List   releaseList   `cmd:"" help:"List releases, newest first, and which realm server serves which."`
+	List   releaseList   `cmd:"" help:"List releases, newest first, and who reported which last: realm servers, hooks and operators."`
 	Report releaseReport `cmd:"" help:"Report a token as an operator: the fleet moves to it at once."`
 }
 
@@ -31,7 +31,7 @@ func (c *releaseList) Run(r *run) error {
 	for _, release := range releases.History {
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\n", release.Sequence, release.Token, release.Since.Format(time.RFC3339), release.Source, release.Reporter)
 	}
-	fmt.Fprintln(table, "\nREALM SERVER\tTOKEN\tLAST SEEN\tBEHIND\tCANDIDATE")
+	fmt.Fprintln(table, "\nREPORTER\tTOKEN\tLAST SEEN\tBEHIND\tCANDIDATE")
 	for _, reporter := range releases.Reporters {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%t\t%s\n", reporter.Name, reporter.Token, reporter.LastSeenAt.Format(time.RFC3339), reporter.Behind, reporter.Candidate)
 	}
