@@ -113,6 +113,7 @@ const routes = {
   '/popup': () => { open('/'); const a = document.createElement('a'); a.href = '/'; a.target = '_blank'; a.rel = 'noopener'; document.body.append(a); a.click(); return 'popup' },
   '/loop': () => { for (;;); },
   '/busy': () => { setTimeout(() => { const end = Date.now() + 300; while (Date.now() < end); app.textContent = 'busy done' }, 0); return 'busy' },
+  '/blocks': () => { const end = Date.now() + 2500; while (Date.now() < end); return 'blocked' },
   '/chunk': () => { import('/chunk-old.js').then(m => app.textContent = m.text, () => app.textContent = 'swallowed'); return 'chunk' },
   '/missing-data': () => { fetch('/none').then(() => app.textContent = 'no data'); return '' },
   '/circle': () => { location.href = '/circle?' + Math.random(); return 'circle' },

@@ -282,6 +282,17 @@ func TestF03_WedgedPageIsFoundAndOthersGoOn(t *testing.T) {
 	}
 }
 
+// An application that blocks its thread when it goes to a route has given its
+// sign by starting.
+func TestF03_ASlowStartIsASignOfLife(t *testing.T) {
+	h := newHost(t, nil)
+	p := open(t, h, appShell)
+	r, err := p.Do(t.Context(), Task{Visit: words.Visit{URL: h.URL + "/blocks"}, Sign: 2 * time.Second})
+	if err != nil || r.Status != words.StatusReady || p.Report().Mode != words.ModeTransition || !strings.Contains(r.Body, "blocked") {
+		t.Errorf("%s, %v, by %s", brief(r.Capture), err, p.Report().Mode)
+	}
+}
+
 func TestF06_CancelledRenderReturnsAndSpoilsThePage(t *testing.T) {
 	h := newHost(t, nil)
 	p := open(t, h, appShell)
