@@ -380,7 +380,7 @@ func TestBlockedRequestsAreNotMade(t *testing.T) {
 func TestF11_WhatIsNotThereYetIsPartial(t *testing.T) {
 	for _, path := range []string{"/grows", "/hangs"} {
 		for _, mode := range []words.Mode{words.ModeTransition, words.ModeNavigate} {
-			t.Run(path+" by "+string(mode), func(t *testing.T) {
+			t.Run(path[1:]+" by "+string(mode), func(t *testing.T) {
 				t.Parallel()
 				h := taskHost(t)
 				p := open(t, h, appShell)
@@ -397,7 +397,7 @@ func TestF11_WhatIsNotThereYetIsPartial(t *testing.T) {
 func TestTickersDoNotKeepAPageFromSettling(t *testing.T) {
 	for _, path := range []string{"/mutates", "/frames", "/starved"} {
 		for _, mode := range []words.Mode{words.ModeTransition, words.ModeNavigate} {
-			t.Run(path+" by "+string(mode), func(t *testing.T) {
+			t.Run(path[1:]+" by "+string(mode), func(t *testing.T) {
 				t.Parallel()
 				h := taskHost(t)
 				p := open(t, h, appShell)
