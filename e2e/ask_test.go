@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
@@ -52,7 +52,7 @@ func (f *fleet) status(url string) int {
 
 // progress is the rollout, or false while the manager does not answer.
 func (f *fleet) progress() (wire.Rollout, bool) {
-	rollout, err := client.NewManager(f.up.ManagerURL(), f.secret).Rollout(f.t.Context())
+	rollout, err := f.asks().Rollout(f.t.Context())
 	return rollout, err == nil
 }
 
@@ -66,10 +66,12 @@ func (f *fleet) completeNow() bool {
 func newFleetAt(t *testing.T, at place) *fleet {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &fleet{
+	f := &fleet{
 		t: t, host: t.TempDir(), log: &syncBuffer{}, tokens: map[words.Token]string{}, up: at, secret: secret,
 		http: &http.Client{Transport: withSecret{next: transport, secret: secret}},
 	}
+	f.asks = sync.OnceValue(f.client)
+	return f
 }
 
 // metricOf reads one sample of the process at a URL, -1 when it is not there.
@@ -89,7 +91,7 @@ func (o only) PrerenderURL() string { return string(o) }
 // as its sequence and its name.
 func (f *fleet) judgeHistory(want ...string) {
 	f.t.Helper()
-	releases, err := client.NewManager(f.up.ManagerURL(), f.secret).Releases(f.t.Context())
+	releases, err := f.asks().Releases(f.t.Context())
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -21,7 +21,9 @@ const hostileShell = `<!doctype html>
 `
 
 // hostileApp has a bad habit on each route; prerenderTransitionTo leads to the
-// same ones as a navigation.
+// same ones as a navigation. The circle goes by queries: of an address without
+// one the realm server would have a page rendered for the visitors, who are the
+// circle itself, and both pages of the pool would turn in it for a minute.
 const hostileApp = `
 const app = document.getElementById('app');
 const show = text => { app.innerHTML = '<h1>' + text + '</h1>'; };
@@ -48,8 +50,7 @@ const habits = {
     a.href = '/archive.zip'; a.download = 'archive.zip'; document.body.append(a);
     a.click(); a.remove(); show('download page');
   },
-  circle: () => location.replace('/circle2'),
-  circle2: () => location.replace('/circle'),
+  circle: () => location.replace('/circle?' + (location.search === '?a' ? 'b' : 'a')),
   worker: async () => { await navigator.serviceWorker.register('/sw.js'); await navigator.serviceWorker.ready; show('worker page'); },
   huge: () => { app.innerHTML = '<p>' + 'x'.repeat(1000) + '</p>'; app.innerHTML = app.innerHTML.repeat(20000); },
   refused: () => { location.href = 'http://CLOSED/'; },

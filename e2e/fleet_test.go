@@ -55,6 +55,9 @@ type fleet struct {
 	origin string
 	// secret is the fleet's; "" for none.
 	secret string
+	// asks is what the manager is polled with: a client for each poll would leave
+	// its connection open.
+	asks func() *client.Manager
 
 	mu       sync.Mutex
 	tokens   map[words.Token]string // release name by token
@@ -78,6 +81,7 @@ func startFleetOn(t *testing.T, host fs.FS, release string, change func(*app.UpO
 		t: t, host: t.TempDir(), data: t.TempDir(), log: &syncBuffer{}, tokens: map[words.Token]string{},
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 	}
+	f.asks = sync.OnceValue(f.client)
 	f.place(host)
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	t.Cleanup(func() {
@@ -235,9 +239,16 @@ func (f *fleet) get(path string) (http.Header, string) {
 	return response.Header, string(body)
 }
 
+// client is one of the manager's, until the test ends.
+func (f *fleet) client() *client.Manager {
+	m := client.NewManager(f.up.ManagerURL(), f.secret)
+	f.t.Cleanup(m.HTTP.CloseIdleConnections)
+	return m
+}
+
 func (f *fleet) rollout() wire.Rollout {
 	f.t.Helper()
-	rollout, err := client.NewManager(f.up.ManagerURL(), f.secret).Rollout(f.t.Context())
+	rollout, err := f.asks().Rollout(f.t.Context())
 	if err != nil {
 		f.t.Fatal(err)
 	}

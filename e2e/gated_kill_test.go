@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
@@ -60,7 +59,7 @@ func TestGatedPromotionSurvivesKills(t *testing.T) {
 	f.realmEnv = []string{"REWARM_PROMOTION=gated"}
 	f.startRealm()
 	f.until("the gated realm server is heard", func() bool {
-		releases, err := client.NewManager(f.up.ManagerURL(), secret).Releases(t.Context())
+		releases, err := f.asks().Releases(t.Context())
 		return err == nil && slices.ContainsFunc(releases.Reporters, func(r wire.ReporterView) bool { return r.Promotion == wire.PromotionGated })
 	})
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/rewarm/rewarm/internal/app"
 	"github.com/rewarm/rewarm/internal/cli"
-	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/realm"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
@@ -33,7 +32,7 @@ func startReplicated(t *testing.T) *replicated {
 	r.fleet = startFleet(t, func(o *app.UpOptions) { o.CanaryURLs, o.Promotion = []string{"/", "/products"}, realm.PromoteGated })
 	r.startReplica()
 	r.until("both realm servers are heard", func() bool {
-		releases, err := client.NewManager(r.up.ManagerURL(), "").Releases(t.Context())
+		releases, err := r.asks().Releases(t.Context())
 		return err == nil && len(releases.Reporters) == 2 && releases.Reporters[0].Promotion == wire.PromotionGated && releases.Reporters[1].Promotion == wire.PromotionGated
 	})
 	return r
@@ -100,7 +99,7 @@ func (r *replicated) bothServe(token words.Token) {
 
 func (r *replicated) order(action string) {
 	r.t.Helper()
-	if _, err := client.NewManager(r.up.ManagerURL(), "").RolloutAction(r.t.Context(), action, ""); err != nil {
+	if _, err := r.asks().RolloutAction(r.t.Context(), action, ""); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -155,7 +154,7 @@ func (r *replicated) visitorsOf() (stop func() map[words.Token]bool) {
 				if known || response.StatusCode != http.StatusOK {
 					continue
 				}
-				releases, err := client.NewManager(r.up.ManagerURL(), "").Releases(ctx)
+				releases, err := r.asks().Releases(ctx)
 				if err == nil && !slices.ContainsFunc(releases.History, func(w words.Release) bool { return w.Token == token }) {
 					r.t.Errorf("a visitor of %s got %s, which was never promoted", url, token)
 				}

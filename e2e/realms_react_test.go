@@ -98,7 +98,7 @@ func (f *realmsFleet) reactRoutes(root, base, release string) {
 			return true
 		})
 	}
-	v, err := client.NewManager(f.up.ManagerURL(), "").TakeoverCheck(t.Context(), wire.TakeoverRequest{URL: root + base + "/birds"}, client.Call{})
+	v, err := f.asks().TakeoverCheck(t.Context(), wire.TakeoverRequest{URL: root + base + "/birds"}, client.Call{})
 	if err != nil || v.Snapshot != "hit" || v.HTTPStatus != http.StatusOK {
 		t.Fatalf("takeover of %s/birds: %+v, %v", base, v, err)
 	}

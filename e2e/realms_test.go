@@ -14,7 +14,6 @@ import (
 
 	"github.com/rewarm/rewarm/examples"
 	"github.com/rewarm/rewarm/internal/app"
-	"github.com/rewarm/rewarm/internal/client"
 	"github.com/rewarm/rewarm/internal/realm"
 	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
@@ -175,7 +174,7 @@ func TestSeveralRealmsOverOneHost(t *testing.T) {
 		}
 	}
 
-	purged, err := client.NewManager(f.up.ManagerURL(), "").Purge(t.Context(), url.Values{"realm": {one}, "all": {"true"}})
+	purged, err := f.asks().Purge(t.Context(), url.Values{"realm": {one}, "all": {"true"}})
 	if err != nil || purged.Pages == 0 {
 		t.Fatalf("purge: %+v, %v", purged, err)
 	}
@@ -189,7 +188,7 @@ func TestSeveralRealmsOverOneHost(t *testing.T) {
 	f.set(one, two, blog)
 	everywhere("r1", r1, blog)
 	f.until("the manager knows the realms that are served", func() bool {
-		releases, err := client.NewManager(f.up.ManagerURL(), "").Releases(t.Context())
+		releases, err := f.asks().Releases(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,8 +14,7 @@ import (
 
 func (f *fleet) check(path string) wire.TakeoverResult {
 	f.t.Helper()
-	m := client.NewManager(f.up.ManagerURL(), f.secret)
-	result, err := m.TakeoverCheck(f.t.Context(), wire.TakeoverRequest{URL: f.up.RealmURL() + path}, client.Call{})
+	result, err := f.asks().TakeoverCheck(f.t.Context(), wire.TakeoverRequest{URL: f.up.RealmURL() + path}, client.Call{})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -76,6 +76,9 @@ func TestScriptsOfAFleet(t *testing.T) {
 // setUp gives a script an address that is taken, one where nobody listens, and
 // a data directory in use.
 func setUp(e *testscript.Env) error {
+	// Built with the race detector, each command would sleep a second when it ends,
+	// for the races of what it left running.
+	e.Setenv("GORACE", "atexit_sleep_ms=100")
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -115,6 +115,7 @@ func TestBadRoutesGiveTheirOutcome(t *testing.T) {
 		{"/big", nil, words.StatusUnusable, words.PageErrorPage, "16 MiB", false},
 	} {
 		t.Run(strings.TrimPrefix(c.path, "/"), func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t, nil)
 			p := open(t, h, appShell)
 			got := h.render(t, p, c.path, c.how)

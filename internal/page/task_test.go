@@ -380,13 +380,16 @@ func TestBlockedRequestsAreNotMade(t *testing.T) {
 func TestF11_WhatIsNotThereYetIsPartial(t *testing.T) {
 	for _, path := range []string{"/grows", "/hangs"} {
 		for _, mode := range []words.Mode{words.ModeTransition, words.ModeNavigate} {
-			h := taskHost(t)
-			p := open(t, h, appShell)
-			c := h.render(t, p, path, func(v *words.Visit) { v.Options.Mode, v.Options.TimeoutMs = mode, 1500 })
-			// Partial, or unusable where not even the capture got its turn.
-			if c.Status == words.StatusReady || c.SettledBy != words.SettledByTimeout || c.Error == nil || c.Error.Kind != words.PageErrorTimeout {
-				t.Errorf("%s by %s: %s", path, mode, brief(c))
-			}
+			t.Run(path[1:]+" by "+string(mode), func(t *testing.T) {
+				t.Parallel()
+				h := taskHost(t)
+				p := open(t, h, appShell)
+				c := h.render(t, p, path, func(v *words.Visit) { v.Options.Mode, v.Options.TimeoutMs = mode, 1500 })
+				// Partial, or unusable where not even the capture got its turn.
+				if c.Status == words.StatusReady || c.SettledBy != words.SettledByTimeout || c.Error == nil || c.Error.Kind != words.PageErrorTimeout {
+					t.Error(brief(c))
+				}
+			})
 		}
 	}
 }
@@ -394,12 +397,15 @@ func TestF11_WhatIsNotThereYetIsPartial(t *testing.T) {
 func TestTickersDoNotKeepAPageFromSettling(t *testing.T) {
 	for _, path := range []string{"/mutates", "/frames", "/starved"} {
 		for _, mode := range []words.Mode{words.ModeTransition, words.ModeNavigate} {
-			h := taskHost(t)
-			p := open(t, h, appShell)
-			c := h.render(t, p, path, func(v *words.Visit) { v.Options.Mode = mode })
-			if c.Status != words.StatusReady || c.SettledBy != words.SettledByQuiet || !strings.Contains(c.Body, "tick ") {
-				t.Errorf("%s by %s: %s", path, mode, brief(c))
-			}
+			t.Run(path[1:]+" by "+string(mode), func(t *testing.T) {
+				t.Parallel()
+				h := taskHost(t)
+				p := open(t, h, appShell)
+				c := h.render(t, p, path, func(v *words.Visit) { v.Options.Mode = mode })
+				if c.Status != words.StatusReady || c.SettledBy != words.SettledByQuiet || !strings.Contains(c.Body, "tick ") {
+					t.Error(brief(c))
+				}
+			})
 		}
 	}
 }

@@ -257,6 +257,13 @@ func TestVisitorLeavesOutWhatMayDiffer(t *testing.T) {
 // no page behind.
 func TestVisitorOfAHostilePageEnds(t *testing.T) {
 	before := len(shared.owned)
+	t.Cleanup(func() { // after those that run beside each other
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
+		if left := len(shared.owned); left != before {
+			t.Errorf("%d contexts are left of %d", left, before)
+		}
+	})
 	for name, app := range map[string]string{
 		"floods the console":  showAll + `for (let i = 0; i < 5000; i++) console.error('x'.repeat(2000), i)`,
 		"throws without end":  showAll + `setInterval(() => { throw new Error('again ' + Math.random()) })`,
@@ -270,15 +277,13 @@ func TestVisitorOfAHostilePageEnds(t *testing.T) {
 		"loads a second page": showAll + `if (location.search === '') location.search = '?second'`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			_, v := observe(t, &visitedHost{app: app, files: map[string]string{"/data.json": "{}"}}, ObserveOptions{URL: "/page", Patience: 6 * time.Second})
 			if len(v.Findings) > 100 || v.URL == "" {
 				t.Errorf("%d findings", len(v.Findings))
 			}
 			t.Logf("%.300v", v)
 		})
-	}
-	if left := len(shared.owned); left != before {
-		t.Errorf("%d contexts are left of %d", left, before)
 	}
 }
 

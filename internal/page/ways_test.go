@@ -88,6 +88,7 @@ func tokens(document string) string {
 func TestThreeWaysToARouteGiveTheSame(t *testing.T) {
 	for name, example := range exampleHosts(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			shell, err := fs.ReadFile(example.files, "index.html")
 			if err != nil {
 				t.Fatal(err)
