@@ -184,6 +184,9 @@ func (f *fleet) browserPID(ctx context.Context) (int, error) {
 
 func (f *fleet) usage() usage { return usageOf(f.group, f.browser) }
 
+// own is the usage without the browser's.
+func (f *fleet) own() usage { return usageOf(f.group) }
+
 // deploy puts a release in place and calls the hook, as a pipeline does.
 func (f *fleet) deploy(ctx context.Context, release string) (words.Token, error) {
 	if err := examples.WriteVanilla(f.host, release); err != nil {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -118,16 +119,22 @@ func (p *process) wait() int {
 }
 
 // freeAddr is a loopback address that nobody listens on. A process that starts
-// again needs the same one, so it cannot be left to the process.
+// again needs the same one, so it cannot be left to the process. It is below those
+// that the system gives to connections, or one could take it before its server does.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		at := fmt.Sprintf("127.0.0.1:%d", 20000+(os.Getpid()*64+int(lastPort.Add(1)))%12000)
+		if ln, err := net.Listen("tcp", at); err == nil {
+			_ = ln.Close()
+			return at
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+var lastPort atomic.Int64
 
 // fixed is where a fleet of processes answers.
 type fixed struct{ realm, manager string }
