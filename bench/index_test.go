@@ -149,7 +149,7 @@ func (f *fleet) indexed(ctx context.Context, last uint64, n int) (status wire.In
 		if status.Run != nil && status.Run.ID > last && status.Pending == 0 && status.Stored+status.Failed >= n {
 			return status, nil
 		}
-		// It counts the queue, job by job: asked for as seldom as there are more of them.
+		// It counts the queue, job by job: the longer that is, the more seldom it is asked for.
 		pause(ctx, 250*time.Millisecond+time.Duration(status.Pending)*100*time.Microsecond)
 	}
 	return status, fmt.Errorf("not indexed in time: %+v", status)

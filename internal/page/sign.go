@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chromedp/cdproto/runtime"
@@ -19,8 +20,7 @@ type sign struct {
 	ctx    context.Context // ends with errNoSign when none came in time
 	end    context.CancelCauseFunc
 	late   *time.Timer
-	given  sync.Once
-	came   chan struct{}
+	given  atomic.Bool
 	asked  bool // only who renders uses it
 	asking sync.WaitGroup
 }
@@ -31,10 +31,10 @@ func (p *Page) watchSign(ctx context.Context, within time.Duration) (context.Con
 	if within == 0 {
 		return ctx, nil
 	}
-	g := &sign{came: make(chan struct{})}
+	g := &sign{}
 	g.ctx, g.end = context.WithCancelCause(ctx)
 	g.late = time.AfterFunc(within, func() {
-		if !g.isGiven() {
+		if !g.given.Load() {
 			g.end(errNoSign)
 		}
 	})
@@ -45,22 +45,13 @@ func (p *Page) watchSign(ctx context.Context, within time.Duration) (context.Con
 // give notes the sign; anybody may call it.
 func (g *sign) give() {
 	if g != nil {
-		g.given.Do(func() { close(g.came) })
-	}
-}
-
-func (g *sign) isGiven() bool {
-	select {
-	case <-g.came:
-		return true
-	default:
-		return false
+		g.given.Store(true)
 	}
 }
 
 // ask asks the page, once. What is asked of it next need not wait for the answer.
 func (g *sign) ask(p *Page) {
-	if g == nil || g.asked || g.isGiven() {
+	if g == nil || g.asked || g.given.Load() {
 		return
 	}
 	g.asked = true
@@ -81,5 +72,5 @@ func (g *sign) stop(p *Page) bool {
 	g.late.Stop()
 	g.end(context.Canceled)
 	g.asking.Wait()
-	return g.isGiven()
+	return g.given.Load()
 }
