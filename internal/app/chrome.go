@@ -8,6 +8,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 
 	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/machine"
 	"github.com/rewarm/rewarm/internal/page"
 	"github.com/rewarm/rewarm/internal/prerender"
 )
@@ -62,6 +63,11 @@ func chromeLauncher(path, dir string, log *slog.Logger) (func(ctx context.Contex
 	}
 	if err := chrome.RemoveLeftovers(dir); err != nil {
 		return nil, err
+	}
+	// Chrome hands each step of a page from thread to thread, so that otherwise
+	// the thread that renders is put off by those that draw, send and count.
+	if err := machine.RunInBatch(); err != nil {
+		log.Debug("renders are slower than they could be", "error", err)
 	}
 	return func(ctx context.Context, proxy string) (prerender.Browser, error) {
 		started, err := chrome.Start(ctx, chrome.Options{Path: found, DataDir: dir, Log: log, Proxy: proxy})

@@ -1,6 +1,7 @@
 // Package machine reads what the system says of memory and processors: how
 // much a process group may take, how much it takes, and whether there is any
 // processor left. What it cannot read it leaves out; who asks decides without.
+// It also says how this process is scheduled, see [RunInBatch].
 package machine
 
 import (
