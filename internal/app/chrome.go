@@ -55,7 +55,8 @@ func (c ownChrome) Ping(ctx context.Context) error {
 }
 
 // chromeLauncher finds Chrome now, so that its absence is a start-up error, and
-// removes what a killed run left in dir.
+// removes what a killed run left in dir. From then on this process and its
+// Chrome run under the batch policy, where the system lets them.
 func chromeLauncher(path, dir string, log *slog.Logger) (func(ctx context.Context, proxy string) (prerender.Browser, error), error) {
 	found, err := chrome.Find(path)
 	if err != nil {

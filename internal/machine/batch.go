@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -16,24 +17,35 @@ import (
 func RunInBatch() error {
 	// A thread has the policy of the one that started it, so once all of a list
 	// are done, only those that were started meanwhile are left.
-	for changed := true; changed; {
+	done := map[string]bool{}
+	for more := true; more; {
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
 			return fmt.Errorf("listing threads: %w", err)
 		}
-		changed = false
+		more = false
 		for _, thread := range threads {
-			tid, _ := strconv.Atoi(thread.Name())
-			now, err := unix.SchedGetAttr(tid, 0)
-			if err != nil || now.Policy != unix.SCHED_NORMAL {
-				continue // or it has ended
+			if done[thread.Name()] {
+				continue
 			}
-			now.Policy = unix.SCHED_BATCH
-			if err := unix.SchedSetAttr(tid, now, 0); err != nil {
+			done[thread.Name()], more = true, true
+			if err := setBatch(thread.Name()); err != nil && !errors.Is(err, unix.ESRCH) { // it has ended
 				return fmt.Errorf("setting the scheduling policy: %w", err)
 			}
-			changed = true
 		}
 	}
 	return nil
+}
+
+func setBatch(thread string) error {
+	tid, err := strconv.Atoi(thread)
+	if err != nil {
+		return err
+	}
+	now, err := unix.SchedGetAttr(tid, 0)
+	if err != nil || now.Policy != unix.SCHED_NORMAL {
+		return err
+	}
+	now.Policy = unix.SCHED_BATCH
+	return unix.SchedSetAttr(tid, now, 0)
 }
