@@ -150,7 +150,7 @@ func (f *fleet) indexed(ctx context.Context, last uint64, n int) (status wire.In
 			return status, nil
 		}
 		// It counts the queue, job by job: the longer that is, the more seldom it is asked for.
-		pause(ctx, 250*time.Millisecond+time.Duration(status.Pending)*100*time.Microsecond)
+		pause(ctx, 100*time.Millisecond+time.Duration(status.Pending)*100*time.Microsecond)
 	}
 	return status, fmt.Errorf("not indexed in time: %+v", status)
 }

@@ -116,7 +116,7 @@ func (c *indexQueue) follow(ctx context.Context, manager *client.Manager, status
 		bar.SetCurrent(int64(done))
 		if status.Pending == 0 {
 			bar.SetTotal(int64(done), true)
-			return c.last(ctx, manager, status)
+			return status, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -131,28 +131,12 @@ func (c *indexQueue) follow(ctx context.Context, manager *client.Manager, status
 	}
 }
 
-// last asks once more after the workers have told their last second.
-func (c *indexQueue) last(ctx context.Context, manager *client.Manager, status wire.IndexStatus) (wire.IndexStatus, error) {
-	select {
-	case <-ctx.Done():
-		return status, nil
-	case <-time.After(toldWithin):
-	}
-	if final, err := manager.IndexStatus(ctx, c.RealmURL); err == nil {
-		status = final
-	}
-	return status, nil
-}
-
 // Counting what is pending costs the store some microseconds a job: of a large
 // site it is asked less often.
 const (
 	pollPerJob = 100 * time.Microsecond
 	maxPaced   = 50_000
 )
-
-// toldWithin is when the workers have told what they did.
-const toldWithin = 1500 * time.Millisecond
 
 type indexStatus struct{ realmFlags }
 

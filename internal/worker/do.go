@@ -29,40 +29,50 @@ func held(reason string) result { return result{outcome: index.Held, reason: rea
 // do tries a job once, and ends it or gives it back.
 func (w *Worker) do(ctx context.Context, job *ledger.QueuedJob) {
 	defer w.keeping(job)()
+	w.inHand.Add(1)
+	verdict := w.try(ctx, job)
+	if w.inHand.Add(-1) == 0 {
+		// Before it ends: who sees that nothing is pending sees all that was done.
+		w.flush(ctx)
+	}
+	if verdict.Finished {
+		w.end(ctx, job)
+		return
+	}
+	_ = job.Again(verdict.After) // or it comes again by itself
+	pause(ctx, verdict.Pause)
+}
+
+// try does what there is to do for a job now.
+func (w *Worker) try(ctx context.Context, job *ledger.QueuedJob) index.Verdict {
 	current := w.current.Load()
 	if current == nil {
-		_ = job.Again(storeRetry) // or it comes again by itself
-		return
+		return index.Verdict{After: storeRetry}
 	}
 	switch job.Under(*current) {
 	case index.Wait:
-		_ = job.Again(storeRetry)
+		return index.Verdict{After: storeRetry}
 	case index.Redo:
-		w.redo(ctx, job, *current)
+		return w.redo(ctx, job, *current)
 	case index.Drop:
-		w.end(ctx, job)
-	case index.Go:
-		var got result
-		if job.Seeds() {
-			got = w.seed(ctx, job.Job, job.Deliveries)
-		} else {
-			got = w.page(ctx, job)
-		}
-		w.settle(ctx, job, got)
+		return index.Verdict{Finished: true}
 	}
+	if job.Seeds() {
+		return w.settle(ctx, job, w.seed(ctx, job.Job, job.Deliveries))
+	}
+	return w.settle(ctx, job, w.page(ctx, job))
 }
 
 // redo queues the job again under the current release.
-func (w *Worker) redo(ctx context.Context, job *ledger.QueuedJob, current words.Release) {
+func (w *Worker) redo(ctx context.Context, job *ledger.QueuedJob, current words.Release) index.Verdict {
 	run, _, err := w.o.Store.Run(ctx, job.Realm)
 	if err == nil {
 		_, err = w.o.Store.QueueJobs(ctx, job.On(current, run.ID))
 	}
 	if err != nil {
-		_ = job.Again(storeRetry) // or it comes again by itself
-		return
+		return index.Verdict{After: storeRetry}
 	}
-	w.end(ctx, job)
+	return index.Verdict{Finished: true}
 }
 
 func (w *Worker) end(ctx context.Context, job *ledger.QueuedJob) {
@@ -208,32 +218,28 @@ func judge(answer client.VisitAnswer, err error, pin words.Token) result {
 	return result{outcome: index.Failed, reason: oneLine("the page was %s", r.Status)}
 }
 
-// settle ends a job or gives it back, and remembers why.
-func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) {
+// settle judges what came of a job, and remembers why.
+func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) index.Verdict {
 	ends := ctx.Err() != nil && got.outcome != index.Done
 	if ends {
 		got = refused("the worker ends")
 	}
 	verdict, err := w.record(ctx, job, got)
 	if ends {
-		_ = job.Again(0) // another worker may have it at once
-		return
+		return index.Verdict{} // another worker may have it at once
 	}
 	w.metrics.tried(job.Job, got, verdict)
 	w.say(job, got, verdict, err)
 	if !verdict.Finished {
-		_ = job.Again(verdict.After) // or it comes again by itself
-		pause(ctx, verdict.Pause)
-		return
+		return verdict
 	}
 	w.tally.add(job.Job, got, verdict)
 	if got.outcome == index.Done {
 		if current := w.current.Load(); current != nil && job.Under(*current) == index.Redo {
-			w.redo(ctx, job, *current)
-			return
+			return w.redo(ctx, job, *current)
 		}
 	}
-	w.end(ctx, job)
+	return verdict
 }
 
 func (w *Worker) say(job *ledger.QueuedJob, got result, verdict index.Verdict, err error) {

@@ -221,6 +221,14 @@ func (r *rig) idle(sequence uint64) {
 	})
 }
 
+// told compares what the workers have told of the first run.
+func (r *rig) told(want ledger.Progress) {
+	r.t.Helper()
+	if got, err := r.store.Progress(r.t.Context(), r.realm.URL, 1); err != nil || got != want {
+		r.t.Errorf("told %+v, %v; want %+v", got, err, want)
+	}
+}
+
 func sitemapOf(base string, paths ...string) string {
 	var s strings.Builder
 	s.WriteString("<urlset>")

@@ -15,6 +15,7 @@ const tellEvery = time.Second
 
 // tally counts what this worker did of each realm's latest run.
 type tally struct {
+	telling sync.Mutex // held while it is stored: what was counted last is stored last
 	mu      sync.Mutex
 	byRealm map[string]*count
 }
@@ -65,6 +66,15 @@ func (t *tally) take() map[string]count {
 	return changed
 }
 
+// changed is to be called when what was taken could not be stored.
+func (t *tally) changed(realm string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.byRealm[realm]; c != nil {
+		c.dirty = true
+	}
+}
+
 // tell stores the progress until ctx ends.
 func (w *Worker) tell(ctx context.Context) {
 	for pause(ctx, tellEvery) {
@@ -72,11 +82,15 @@ func (w *Worker) tell(ctx context.Context) {
 	}
 }
 
+// flush stores the progress, if there was any, also when ctx has ended.
 func (w *Worker) flush(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	w.tally.telling.Lock()
+	defer w.tally.telling.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
 	defer cancel()
 	for realm, c := range w.tally.take() {
 		if err := w.o.Store.PutProgress(ctx, realm, c.run, w.o.Name, c.done); err != nil {
+			w.tally.changed(realm)
 			w.log.Debug("progress not stored", "realm", realm, "error", err)
 		}
 	}
