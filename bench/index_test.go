@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -56,80 +57,103 @@ func catalogue(release, base string, n int) fs.FS {
 	}
 }
 
+// part is what was rendered or indexed in one go, or in several.
+type part struct {
+	pages, failed int
+	took          time.Duration
+	used, own     usage // of the fleet, and of that Rewarm's process
+}
+
+func (p *part) add(q part) {
+	p.pages, p.failed, p.took = p.pages+q.pages, p.failed+q.failed, p.took+q.took
+	p.used.cpu, p.own.cpu = p.used.cpu+q.used.cpu, p.own.cpu+q.own.cpu
+}
+
+// share is what Rewarm's process spent, in shares of what Chrome did.
+func (p *part) share() float64 { return p.own.cpu.Seconds() / (p.used.cpu - p.own.cpu).Seconds() }
+
 // measureIndex has a worker render a realm's pages, beside callers that ask for
 // the same ones as fast as they are answered.
 func measureIndex(b *testing.B, rewarm string, r *report) {
-	ctx := b.Context()
 	f := startFleet(b, rewarm, example{release: func() (fs.FS, error) { return catalogue("r0", "", 0), nil }}, indexCallers,
 		"--concurrency", fmt.Sprint(indexCallers), "--rate", "100000", "--every", "0")
-	if _, err := f.indexed(ctx, 0, 0); err != nil {
+	if _, err := f.indexed(b.Context(), 0, 0); err != nil {
 		b.Fatal(err)
 	}
 	table := r.table(fmt.Sprintf("A realm kept indexed, %d pages at a time", indexCallers), "", "pages", "pages/s", "CPU ms a page", "of it Rewarm's", "RSS MB", "failed")
-	var share float64 // of the last row: what Rewarm's process spent, in shares of what Chrome did
-	row := func(what string, pages int, took time.Duration, used, own usage, failed int) {
-		share = own.cpu.Seconds() / (used.cpu - own.cpu).Seconds()
-		table.row(what, fmt.Sprint(pages), fmt.Sprintf("%.1f", float64(pages)/took.Seconds()), fmt.Sprintf("%.1f", ms(used.cpu)/float64(pages)),
-			fmt.Sprintf("%.1f", ms(own.cpu)/float64(pages)), fmt.Sprintf("%.0f", float64(f.usage().rss)/1e6), fmt.Sprint(failed))
+	row := func(what string, p part) {
+		table.row(what, fmt.Sprint(p.pages), fmt.Sprintf("%.1f", float64(p.pages)/p.took.Seconds()), fmt.Sprintf("%.1f", ms(p.used.cpu)/float64(p.pages)),
+			fmt.Sprintf("%.1f", ms(p.own.cpu)/float64(p.pages)), fmt.Sprintf("%.0f", float64(f.usage().rss)/1e6), fmt.Sprint(p.failed))
 	}
-	// render asks for n pages, and returns how long they took.
-	render := func(n int) time.Duration {
-		before, own := f.usage(), f.own()
-		m := load{callers: indexCallers, atLeast: n / indexCallers, do: func(ctx context.Context, caller, n int) error {
-			return f.renderPage(ctx, caller*indexLarge/indexCallers+n)
-		}}.run(ctx)
-		if len(m.all) == 0 {
-			b.Fatal(m.failed)
+	// against has n pages indexed several times, and half as many rendered before,
+	// between and after: what is rendered around a turn is as much as is indexed in
+	// it, for a page is replaced after so many renders, and the next one is slow
+	// until its code is compiled. It returns the rates of indexing, of that of
+	// rendering, and what indexing took.
+	against := func(what, release string, n, turns int) (rates []float64, indexed part) {
+		before := f.renderPages(b, n/2)
+		rendered := before
+		for range turns {
+			turn := f.indexPages(b, what, release, n)
+			after := f.renderPages(b, n/2)
+			rates = append(rates, (before.took+after.took).Seconds()/turn.took.Seconds())
+			indexed.add(turn)
+			rendered.add(after)
+			before = after
 		}
-		row("the same pages, asked of the manager", len(m.all), m.elapsed, f.usage().minus(before), f.own().minus(own), len(m.failed))
-		return m.elapsed
+		row(what, indexed)
+		row("the same pages, asked of the manager", rendered)
+		return rates, indexed
 	}
-	// index has n pages indexed, after a deploy of a release or, without one,
-	// because somebody asks for it.
-	index := func(what, release string, n int) time.Duration {
-		if err := examples.Deploy(f.host, catalogue(release, f.realm, n)); err != nil {
-			b.Fatal(err)
-		}
-		last, err := f.asks.IndexStatus(ctx, f.realm)
-		if err != nil {
-			b.Fatal(err)
-		}
-		before, own, began := f.usage(), f.own(), time.Now()
-		if _, err = f.accept(ctx); err == nil && what == onDemand {
-			_, err = f.asks.Index(ctx, wire.IndexRequest{Realm: f.realm})
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
-		status, err := f.indexed(ctx, last.Run.ID, n)
-		if err != nil {
-			b.Fatal(err)
-		}
-		took := time.Since(began)
-		row(what, status.Stored, took, f.usage().minus(before), f.own().minus(own), status.Failed)
-		return took
-	}
-	// against is the rate of indexing n pages, of that of rendering as many, half of
-	// them before and half after. As many, for a page is replaced after so many
-	// renders, and the next one is slow until its code is compiled.
-	against := func(what, release string, n int) (rate, cost float64) {
-		renders := render(n / 2)
-		indexed := index(what, release, n)
-		cost = share
-		renders += render(n / 2)
-		return renders.Seconds() / indexed.Seconds(), cost
-	}
-	render(100) // the pages' first renders
-	table.rows = table.rows[:1]
-	small, smallCost := against(onDemand, "r0", indexSmall)
-	large, largeCost := against(onDemand, "r0", indexLarge)
-	deployed, _ := against(onDeploy, "r1", indexSmall)
-	r.bar("indexing 1,000 pages, of the rate of rendering them", small, 0.9, atLeast)
-	r.bar("indexing 10,000 pages, of the rate of rendering them", large, 0.9, atLeast)
-	r.bar("indexing 1,000 pages of a new release, with 11,000 stored", deployed, 0.5, atLeast)
+	f.renderPages(b, 100) // the pages' first renders
+	small, smallPart := against(onDemand, "r0", indexSmall, rounds)
+	large, largePart := against(onDemand, "r0", indexLarge, 1)
+	deployed, _ := against(onDeploy, "r1", indexSmall, 1)
+	r.bar("indexing 1,000 pages, of the rate of rendering them", median(small), 0.9, atLeast)
+	r.bar("indexing 10,000 pages, of the rate of rendering them", median(large), 0.9, atLeast)
+	r.bar("indexing 1,000 pages of a new release, with 11,000 stored", median(deployed), 0.5, atLeast)
+	r.note("Indexing 1,000 pages, of the rate of rendering them: %.2f to %.2f.", slices.Min(small), slices.Max(small))
 	// A machine that is shared has minutes in which everything costs a quarter
 	// more, and 10,000 pages take minutes; Chrome's part says how it was.
-	r.note("Indexing: beside each second that Chrome computes, Rewarm does for %.2f s at 1,000 pages and %.2f s at 10,000.", smallCost, largeCost)
+	r.note("Indexing: beside each second that Chrome computes, Rewarm does for %.2f s at 1,000 pages and %.2f s at 10,000.", smallPart.share(), largePart.share())
+}
+
+// renderPages asks the manager for n pages.
+func (f *fleet) renderPages(b *testing.B, n int) part {
+	before, own := f.usage(), f.own()
+	m := load{callers: indexCallers, atLeast: n / indexCallers, do: func(ctx context.Context, caller, n int) error {
+		return f.renderPage(ctx, caller*indexLarge/indexCallers+n)
+	}}.run(b.Context())
+	if len(m.all) == 0 {
+		b.Fatal(m.failed)
+	}
+	return part{len(m.all), len(m.failed), m.elapsed, f.usage().minus(before), f.own().minus(own)}
+}
+
+// indexPages has n pages indexed, after a deploy of a release or, without one,
+// because somebody asks for it.
+func (f *fleet) indexPages(b *testing.B, what, release string, n int) part {
+	ctx := b.Context()
+	if err := examples.Deploy(f.host, catalogue(release, f.realm, n)); err != nil {
+		b.Fatal(err)
+	}
+	last, err := f.asks.IndexStatus(ctx, f.realm)
+	if err != nil {
+		b.Fatal(err)
+	}
+	before, own, began := f.usage(), f.own(), time.Now()
+	if _, err = f.accept(ctx); err == nil && what == onDemand {
+		_, err = f.asks.Index(ctx, wire.IndexRequest{Realm: f.realm})
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	status, err := f.indexed(ctx, last.Run.ID, n)
+	if err != nil {
+		b.Fatal(err)
+	}
+	took := time.Since(began)
+	return part{status.Stored, status.Failed, took, f.usage().minus(before), f.own().minus(own)}
 }
 
 const (
@@ -149,8 +173,8 @@ func (f *fleet) indexed(ctx context.Context, last uint64, n int) (status wire.In
 		if status.Run != nil && status.Run.ID > last && status.Pending == 0 && status.Stored+status.Failed >= n {
 			return status, nil
 		}
-		// It counts the queue, job by job: the longer that is, the more seldom it is asked for.
-		pause(ctx, 100*time.Millisecond+time.Duration(status.Pending)*100*time.Microsecond)
+		// It counts the queue, job by job. Rewarm does less than 200 a second.
+		pause(ctx, 50*time.Millisecond+time.Duration(status.Pending)*2*time.Millisecond)
 	}
 	return status, fmt.Errorf("not indexed in time: %+v", status)
 }

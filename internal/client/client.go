@@ -127,7 +127,7 @@ func (m *Manager) Visit(ctx context.Context, visit wire.VisitRequest, call Call)
 		return VisitAnswer{}, err
 	}
 	var doc wire.Document[wire.VisitResult]
-	if err := json.Unmarshal(body, &doc); err != nil {
+	if err := wire.Decode(body, &doc); err != nil {
 		return VisitAnswer{}, fmt.Errorf("visit %s: answer: %w", visit.URL, err)
 	}
 	result := VisitAnswer{Result: doc.Data.Attributes}
@@ -184,7 +184,7 @@ func ask[T any](ctx context.Context, m *Manager, method, path string) (v T, err 
 	if err != nil {
 		return v, err
 	}
-	if err := json.Unmarshal(body, &v); err != nil {
+	if err := wire.Decode(body, &v); err != nil {
 		return v, fmt.Errorf("%s %s%s: answer: %w", method, m.URL, path, err)
 	}
 	return v, nil
@@ -237,7 +237,7 @@ func statusError(response *http.Response, body []byte) error {
 		} `json:"errors"`
 	}
 	message := http.StatusText(response.StatusCode)
-	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
+	if wire.Decode(body, &doc) == nil && len(doc.Errors) > 0 {
 		message = doc.Errors[0].Message
 	}
 	// What it says goes to terminals and logs: one line, without their controls.

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -24,7 +23,7 @@ func (m *Manager) Module(ctx context.Context, visit wire.VisitRequest, call Call
 		return ModuleAnswer{}, err
 	}
 	var doc wire.Document[wire.ModuleResult]
-	if err := json.Unmarshal(body, &doc); err != nil {
+	if err := wire.Decode(body, &doc); err != nil {
 		return ModuleAnswer{}, fmt.Errorf("module %s: answer: %w", visit.URL, err)
 	}
 	result := ModuleAnswer{Result: doc.Data.Attributes}
@@ -36,7 +35,7 @@ func (m *Manager) Module(ctx context.Context, visit wire.VisitRequest, call Call
 func (m *Manager) Index(ctx context.Context, request wire.IndexRequest) (status wire.IndexStatus, err error) {
 	body, _, err := m.call(ctx, http.MethodPost, "/index", resource("index-request", request), nil)
 	if err == nil {
-		err = json.Unmarshal(body, &status)
+		err = wire.Decode(body, &status)
 	}
 	return status, err
 }
@@ -50,7 +49,7 @@ func (m *Manager) IndexStatus(ctx context.Context, realm string) (wire.IndexStat
 func (m *Manager) Purge(ctx context.Context, query url.Values) (purged wire.Purged, err error) {
 	body, _, err := m.call(ctx, http.MethodDelete, "/index?"+query.Encode(), nil, nil)
 	if err == nil {
-		err = json.Unmarshal(body, &purged)
+		err = wire.Decode(body, &purged)
 	}
 	return purged, err
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -16,7 +15,7 @@ func (m *Manager) Screenshot(ctx context.Context, visit wire.VisitRequest, call 
 		return wire.ScreenshotResult{}, err
 	}
 	var doc wire.Document[wire.ScreenshotResult]
-	if err := json.Unmarshal(body, &doc); err != nil {
+	if err := wire.Decode(body, &doc); err != nil {
 		return wire.ScreenshotResult{}, fmt.Errorf("screenshot of %s: answer: %w", visit.URL, err)
 	}
 	return doc.Data.Attributes, nil

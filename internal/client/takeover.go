@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -16,7 +15,7 @@ func (m *Manager) TakeoverCheck(ctx context.Context, check wire.TakeoverRequest,
 		return wire.TakeoverResult{}, err
 	}
 	var doc wire.Document[wire.TakeoverResult]
-	if err := json.Unmarshal(body, &doc); err != nil {
+	if err := wire.Decode(body, &doc); err != nil {
 		return wire.TakeoverResult{}, fmt.Errorf("takeover check of %s: answer: %w", check.URL, err)
 	}
 	return doc.Data.Attributes, nil

@@ -88,14 +88,19 @@ func (l *Ledger) PutUnpurged(ctx context.Context, s words.Snapshot, before uint6
 	if err := l.PutSnapshot(ctx, s); err != nil {
 		return err
 	}
-	// A purge that began since may have looked for it before it was there.
-	if err := l.unpurged(ctx, s, before); err != nil {
-		if gone := l.remove(ctx, "remove snapshot", l.snapshots, snapshotKey(s.Realm, s.Token, s.URL)); gone != nil {
-			return gone
-		}
+	// A purge that began since may have looked for it before it was there, and a
+	// realm server may have read it after it was told to forget it.
+	purged := l.unpurged(ctx, s, before)
+	if purged == nil {
+		return nil
+	}
+	if err := l.remove(ctx, "remove snapshot", l.snapshots, snapshotKey(s.Realm, s.Token, s.URL)); err != nil {
 		return err
 	}
-	return nil
+	if _, err := l.Invalidate(ctx, Invalidation{Realm: s.Realm, Pages: Selection{URL: s.URL}}); err != nil {
+		return err
+	}
+	return purged
 }
 
 func (l *Ledger) unpurged(ctx context.Context, s words.Snapshot, before uint64) error {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -51,6 +52,70 @@ func TestF09_NoPageOutlivesThePurgeThatBeganAfterItsRender(t *testing.T) {
 	}
 	if _, found, read := l.Snapshot(t.Context(), page.Realm, page.Token, page.URL); !found || err != nil || read != nil {
 		t.Errorf("begun after it: %t, %v, %v", found, err, read)
+	}
+}
+
+// What a realm server reads in between is forgotten too, for it is told once more.
+func TestF09_NoRealmServerKeepsWhatWasPurged(t *testing.T) {
+	l := fresh(t)
+	page := words.Snapshot{Realm: "http://r", Token: "t", URL: "http://r/a", HTML: strings.Repeat("old ", MaxSnapshotRaw/4)}
+	ctx, stop := context.WithCancel(t.Context())
+	heard, err := l.WatchInvalidations(t.Context(), page.Realm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer heard.Stop()
+	tells := make(chan Invalidation)
+	var ended sync.WaitGroup
+	defer ended.Wait()
+	defer stop()
+	ended.Go(func() {
+		for {
+			told, _, err := heard.Next(ctx)
+			if err != nil {
+				return
+			}
+			select {
+			case tells <- told:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	for round := range 20 {
+		before, err := l.Purges(t.Context(), page.Realm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 2)
+		go func() {
+			_, _, err := l.PurgeSnapshots(t.Context(), page.Realm, Selection{All: true})
+			done <- err
+		}()
+		go func() { done <- l.PutUnpurged(t.Context(), page, before) }()
+		// A server that has nothing in memory reads the store, for one visitor after another.
+		kept := false
+		quiet := time.NewTimer(time.Minute) // reached only when something is broken
+		for left := 2; left > 0 || kept; {
+			select {
+			case told := <-tells:
+				kept = kept && !told.Pages.Has(page.URL)
+				continue
+			case err := <-done:
+				if left--; err != nil && !errors.Is(err, ErrPurged) {
+					t.Fatal(err)
+				}
+			case <-quiet.C:
+				t.Fatalf("round %d: a server keeps the page", round)
+			default:
+			}
+			if !kept {
+				if _, kept, err = l.Snapshot(t.Context(), page.Realm, page.Token, page.URL); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		quiet.Stop()
 	}
 }
 

@@ -24,8 +24,9 @@ const (
 	// maxHeld is how many jobs of a class may be out or waiting to be tried again:
 	// any number, for those of a realm that is down would keep all others waiting.
 	maxHeld = -1
-	// publishBatch bounds how many jobs are on their way to the store at a time.
-	publishBatch = 500
+	// publishBatch bounds how many jobs are on their way to the store at a time: what
+	// else is asked of the queue waits behind them, each of which is synced.
+	publishBatch = 50
 )
 
 // queue is the stream of index jobs and its consumer for each class, made when

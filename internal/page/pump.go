@@ -2,7 +2,6 @@ package page
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 
 	"github.com/rewarm/rewarm/internal/chrome"
+	"github.com/rewarm/rewarm/internal/wire"
 	"github.com/rewarm/rewarm/internal/words"
 )
 
@@ -74,7 +74,7 @@ func (p *Page) handleEvents(ctx context.Context) {
 		case runtime.BindingCalled.Method:
 			var e runtime.EventBindingCalled
 			var m told
-			if ev.Decode(&e) == nil && e.Name == binding && json.Unmarshal([]byte(e.Payload), &m) == nil {
+			if ev.Decode(&e) == nil && e.Name == binding && wire.Decode([]byte(e.Payload), &m) == nil {
 				p.tell(m, now)
 			}
 		case runtime.ExceptionThrown.Method:

@@ -79,9 +79,9 @@ func TestF04_CycleIsNamed(t *testing.T) {
 		needs map[string][]string
 		says  string
 	}{
-		"by way of another": {map[string][]string{"/a": {"/b"}, "/b": {"/a"}}, `{"status":422,"message":"wait-for cycle: /a -\u003e /b -\u003e /a"}`},
-		"itself":            {map[string][]string{"/a": {"/a"}}, `{"status":422,"message":"wait-for cycle: /a -\u003e /a"}`},
-		"below":             {map[string][]string{"/a": {"/b"}, "/b": {"/c"}, "/c": {"/b"}}, `"wait-for cycle: /b -\u003e /c -\u003e /b"`},
+		"by way of another": {map[string][]string{"/a": {"/b"}, "/b": {"/a"}}, `{"status":422,"message":"wait-for cycle: /a -> /b -> /a"}`},
+		"itself":            {map[string][]string{"/a": {"/a"}}, `{"status":422,"message":"wait-for cycle: /a -> /a"}`},
+		"below":             {map[string][]string{"/a": {"/b"}, "/b": {"/c"}, "/c": {"/b"}}, `"wait-for cycle: /b -> /c -> /b"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, onePage)
@@ -120,7 +120,7 @@ func TestF04_ChainOverOtherServers(t *testing.T) {
 	}()
 	w.until("the first render runs", func() bool { return w.server.keeper.status().Idle == 0 })
 	elsewhere := wire.Descendant(wire.Descendant("abc", 1), 2)
-	for path, want := range map[string]string{"/b": "", "/a": "wait-for cycle: /a -\\u003e ... -\\u003e /a"} {
+	for path, want := range map[string]string{"/b": "", "/a": "wait-for cycle: /a -> ... -> /a"} {
 		a, err := w.ask(t.Context(), path, map[string]string{wire.HeaderRequestID: elsewhere})
 		if err != nil || want == "" && a.status != http.StatusCreated || want != "" && (a.status != 422 || !strings.Contains(a.body, want)) {
 			t.Errorf("%s from elsewhere: %v %d %s", path, err, a.status, a.body)

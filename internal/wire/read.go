@@ -26,7 +26,7 @@ func Read(body []byte, v any) error {
 	if !utf8.Valid(body) {
 		return fault.New(fault.Invalid, "Invalid JSON body: it is not UTF-8; send it as UTF-8")
 	}
-	err := decode(body, v)
+	err := Decode(body, v)
 	if err == nil {
 		return nil
 	}
@@ -58,13 +58,15 @@ func Value[T any](raw json.RawMessage) (v T, ok bool) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return v, false
 	}
-	if err := decode(raw, &v); err != nil {
+	if err := Decode(raw, &v); err != nil {
 		var zero T
 		return zero, false
 	}
 	return v, true
 }
 
-func decode(raw []byte, v any) error {
+// Decode decodes what a peer or a page says, without the errors of [Read]: names
+// count as they are spelled, bytes that are not UTF-8 are U+FFFD.
+func Decode(raw []byte, v any) error {
 	return jsonv2.Unmarshal(raw, v, jsontext.AllowInvalidUTF8(true))
 }

@@ -111,7 +111,10 @@ func (w *Worker) queue(ctx context.Context, job index.Job, site *site, listed []
 			jobs = append(jobs, w.jobFor(job, page, 0))
 		}
 	}
-	return w.enqueue(ctx, job.Run, site, jobs)
+	// Before they are queued: some are done before the last of them is, and lead to
+	// the others. If this fails the seed is done again, and asks of none if it was.
+	site.queued.add(job.Run, jobs)
+	return w.o.Store.QueueJobs(ctx, jobs...)
 }
 
 // follow queues the pages that a page leads to.
@@ -122,20 +125,19 @@ func (w *Worker) follow(ctx context.Context, job index.Job, site *site, links []
 	var jobs []index.Job
 	allow := w.o.site(job.Realm).QueryAllow
 	for _, link := range links {
+		if site.queued.has(job.Run, link) {
+			continue // most links name their page as we do: the rest need not be asked of them
+		}
 		page, ok := index.Linked(job.Realm, link, allow)
 		if ok && w.owner(job.Realm, page) == job.Realm && site.robots.Allow(page) && !site.queued.has(job.Run, page) {
 			jobs = append(jobs, w.jobFor(job, page, job.Depth+1))
 		}
 	}
-	_, err := w.enqueue(ctx, job.Run, site, jobs)
-	return err
-}
-
-func (w *Worker) enqueue(ctx context.Context, run uint64, site *site, jobs []index.Job) (queued int, err error) {
-	if queued, err = w.o.Store.QueueJobs(ctx, jobs...); err == nil {
-		site.queued.add(run, jobs)
+	if _, err := w.o.Store.QueueJobs(ctx, jobs...); err != nil {
+		return err
 	}
-	return queued, err
+	site.queued.add(job.Run, jobs)
+	return nil
 }
 
 func (w *Worker) jobFor(from index.Job, page string, depth int) index.Job {
