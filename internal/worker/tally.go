@@ -66,8 +66,8 @@ func (t *tally) take() map[string]count {
 	return changed
 }
 
-// changed is to be called when what was taken could not be stored.
-func (t *tally) changed(realm string) {
+// untold is to be called when what was taken of a realm could not be stored.
+func (t *tally) untold(realm string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if c := t.byRealm[realm]; c != nil {
@@ -90,7 +90,7 @@ func (w *Worker) flush(ctx context.Context) {
 	defer cancel()
 	for realm, c := range w.tally.take() {
 		if err := w.o.Store.PutProgress(ctx, realm, c.run, w.o.Name, c.done); err != nil {
-			w.tally.changed(realm)
+			w.tally.untold(realm)
 			w.log.Debug("progress not stored", "realm", realm, "error", err)
 		}
 	}
