@@ -68,6 +68,33 @@ func TestAJobIsInTheQueueOnceUntilItIsDone(t *testing.T) {
 	}
 }
 
+// Also in a queue that an older version made, and that takes no batches.
+func TestManyJobsAreQueuedOnceEach(t *testing.T) {
+	for name, older := range map[string]bool{"of this version": false, "of an older one": true} {
+		t.Run(name, func(t *testing.T) {
+			l := fresh(t)
+			if older {
+				before := jetstream.StreamConfig{Name: queueName, Subjects: []string{"rewarm.index.>"}, Retention: jetstream.WorkQueuePolicy}
+				if _, err := l.js.CreateStream(t.Context(), before); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var jobs []index.Job
+			for i := range 2*publishBatch + 2*fewJobs {
+				jobs = append(jobs, jobOf(fmt.Sprint("/", i)))
+			}
+			some := jobs[:len(jobs)-fewJobs]
+			queueJobs(t, l, len(some), some...)
+			queueJobs(t, l, len(jobs)-len(some), jobs...)
+			queueJobs(t, l, 0, jobs...)
+			pending(t, l, len(jobs))
+			if got := next(t, l, index.Deploy); got.URL != jobs[0].URL {
+				t.Errorf("first: %s", got.URL)
+			}
+		})
+	}
+}
+
 func TestAJobThatIsGivenBackComesAgain(t *testing.T) {
 	l := fresh(t)
 	queueJobs(t, l, 1, jobOf("/a"))
