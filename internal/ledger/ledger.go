@@ -84,7 +84,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Ledger, error) {
 	if o.AckWait <= 0 {
 		o.AckWait = ackWait
 	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(o.CallTimeout))
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(o.CallTimeout), jetstream.WithDefaultTimeout(o.CallTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}

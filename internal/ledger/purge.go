@@ -134,7 +134,9 @@ func (l *Ledger) PutUnpurged(ctx context.Context, s words.Snapshot, before uint6
 		return err
 	}
 	// A purge that began since may have looked for it before it was there, and a
-	// realm server may have read it after it was told to forget it.
+	// realm server may have read it after it was told to forget it. Nobody else
+	// takes it back if the caller ends now.
+	ctx = context.WithoutCancel(ctx)
 	purged := l.unpurged(ctx, s, before)
 	if purged == nil {
 		return nil

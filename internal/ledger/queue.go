@@ -145,8 +145,15 @@ func (l *Ledger) publish(ctx context.Context, jobs []index.Job) (queued int, err
 	}
 	// A batch is synced once. The server takes it only if all its jobs are new: as
 	// nearly always, for a run begins when the one before has ended.
-	if len(jobs) > fewJobs && stream.CachedInfo().Config.AllowAtomicPublish && l.publishBatch(ctx, messages) == nil {
-		return len(jobs), nil
+	if len(jobs) > fewJobs && stream.CachedInfo().Config.AllowAtomicPublish {
+		err := l.publishBatch(ctx, messages)
+		if err == nil {
+			return len(jobs), nil
+		}
+		if ctx.Err() != nil {
+			return 0, err
+		}
+		l.log.Debug("jobs are queued one by one", "jobs", len(jobs), "err", err)
 	}
 	return l.publishEach(ctx, messages)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/rewarm/rewarm/internal/bus"
 	"github.com/rewarm/rewarm/internal/index"
@@ -88,6 +89,17 @@ func TestManyJobsAreQueuedOnceEach(t *testing.T) {
 			queueJobs(t, l, len(jobs)-len(some), jobs...)
 			queueJobs(t, l, 0, jobs...)
 			pending(t, l, len(jobs))
+			stream, err := l.js.Stream(t.Context(), queueName)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, err := stream.GetMsg(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if alone := first.Header.Get(jetstreamext.BatchIDHeader) == ""; alone != older {
+				t.Errorf("queued by itself: %t", alone)
+			}
 			if got := next(t, l, index.Deploy); got.URL != jobs[0].URL {
 				t.Errorf("first: %s", got.URL)
 			}

@@ -29,9 +29,9 @@ func held(reason string) result { return result{outcome: index.Held, reason: rea
 // do tries a job once, and ends it or gives it back.
 func (w *Worker) do(ctx context.Context, job *ledger.QueuedJob) {
 	defer w.keeping(job)()
-	w.inHand.Add(1)
+	w.tally.begin(job.Realm)
 	verdict := w.try(ctx, job)
-	if w.inHand.Add(-1) == 0 {
+	if w.tally.done(job.Realm) && ctx.Err() == nil { // else it is told when the worker ends
 		// Before it ends: who sees that nothing is pending sees all that was done.
 		w.flush(ctx)
 	}

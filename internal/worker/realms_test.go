@@ -1,6 +1,11 @@
 package worker
 
-import "testing"
+import (
+	"context"
+	"testing"
+
+	"github.com/rewarm/rewarm/internal/ledger"
+)
 
 // Pages below an inner realm are that realm's alone, whatever leads to them.
 func TestPagesOfAnInnerRealmAreNotIndexedInTheOuterOne(t *testing.T) {
@@ -41,4 +46,24 @@ func TestRealmsAreIndexedAsEachIsToBe(t *testing.T) {
 	})
 	r.equal(r.stored("t1"), "/", "/about", "/?page=2")
 	r.equal(r.storedIn(r.inner[0], "t1"), "/shop/", "/shop/sale")
+}
+
+// What is still done for one realm keeps nobody from learning of another.
+func TestARealmThatIsDoneIsToldWhileAnotherIsIndexed(t *testing.T) {
+	r := newRig(t)
+	r.inner = []string{r.realm.URL + "/shop"}
+	r.files["/sitemap.xml"] = sitemapOf(r.realm.URL, "/a", "/b", "/")
+	done := make(chan struct{})
+	r.arrive = func(ctx context.Context, path string) {
+		if path == "/shop/" {
+			select {
+			case <-done:
+			case <-ctx.Done():
+			}
+		}
+	}
+	r.start(nil)
+	r.idle(1)
+	r.told(ledger.Progress{Stored: 3})
+	close(done)
 }

@@ -33,7 +33,8 @@ func (w *Worker) seed(ctx context.Context, job index.Job, deliveries int) result
 	if err != nil {
 		return held(oneLine("robots rules not known: %v", err))
 	}
-	queued, err := w.queue(ctx, job, site, w.routes(job.Realm))
+	seen := map[string]bool{}
+	queued, err := w.queue(ctx, job, site, w.routes(job.Realm), seen)
 	if err != nil {
 		return refused(oneLine("%v", err))
 	}
@@ -52,7 +53,7 @@ func (w *Worker) seed(ctx context.Context, job index.Job, deliveries int) result
 		}
 		sitemaps.add(got.Sitemaps...)
 		listed += len(got.Pages)
-		n, err := w.queue(ctx, job, site, got.Pages)
+		n, err := w.queue(ctx, job, site, got.Pages, seen)
 		if err != nil {
 			return refused(oneLine("%v", err))
 		}
@@ -97,8 +98,8 @@ func sameOrigin(address, realm string) bool {
 	return errA == nil && errB == nil && a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host) && a.User == nil
 }
 
-// queue queues pages as listed ones of a job's run.
-func (w *Worker) queue(ctx context.Context, job index.Job, site *site, listed []string) (int, error) {
+// queue queues pages as listed ones of a job's run, but for those that were seen.
+func (w *Worker) queue(ctx context.Context, job index.Job, site *site, listed []string, seen map[string]bool) (int, error) {
 	jobs := make([]index.Job, 0, len(listed))
 	allow := w.o.site(job.Realm).QueryAllow
 	for _, address := range listed {
@@ -107,14 +108,19 @@ func (w *Worker) queue(ctx context.Context, job index.Job, site *site, listed []
 			continue
 		}
 		page, ok := index.PageURL(job.Realm, u, allow)
-		if ok && w.owner(job.Realm, page) == job.Realm && site.robots.Allow(page) {
+		if ok && !seen[page] && w.owner(job.Realm, page) == job.Realm && site.robots.Allow(page) {
+			seen[page] = true
 			jobs = append(jobs, w.jobFor(job, page, 0))
 		}
 	}
 	// Before they are queued: some are done before the last of them is, and lead to
-	// the others. If this fails the seed is done again, and asks of none if it was.
+	// the others.
 	site.queued.add(job.Run, jobs)
-	return w.o.Store.QueueJobs(ctx, jobs...)
+	queued, err := w.o.Store.QueueJobs(ctx, jobs...)
+	if err != nil {
+		site.queued.forget(job.Run, jobs) // the seed is done again, maybe by what it can read then
+	}
+	return queued, err
 }
 
 // follow queues the pages that a page leads to.
@@ -123,13 +129,14 @@ func (w *Worker) follow(ctx context.Context, job index.Job, site *site, links []
 		return nil
 	}
 	var jobs []index.Job
-	allow := w.o.site(job.Realm).QueryAllow
+	allow, seen := w.o.site(job.Realm).QueryAllow, map[string]bool{}
 	for _, link := range links {
 		if site.queued.has(job.Run, link) {
 			continue // most links name their page as we do: the rest need not be asked of them
 		}
 		page, ok := index.Linked(job.Realm, link, allow)
-		if ok && w.owner(job.Realm, page) == job.Realm && site.robots.Allow(page) && !site.queued.has(job.Run, page) {
+		if ok && !seen[page] && w.owner(job.Realm, page) == job.Realm && site.robots.Allow(page) && !site.queued.has(job.Run, page) {
+			seen[page] = true
 			jobs = append(jobs, w.jobFor(job, page, job.Depth+1))
 		}
 	}

@@ -80,6 +80,17 @@ func (q *queued) add(run uint64, pages []index.Job) {
 	}
 }
 
+// forget takes back what add did.
+func (q *queued) forget(run uint64, pages []index.Job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, page := range pages {
+		if run == q.run {
+			delete(q.seen, pageKey(page.URL))
+		}
+	}
+}
+
 func pageKey(page string) [16]byte {
 	sum := sha256.Sum256([]byte(page))
 	return [16]byte(sum[:16])

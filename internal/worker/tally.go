@@ -18,6 +18,7 @@ type tally struct {
 	telling sync.Mutex // held while it is stored: what was counted last is stored last
 	mu      sync.Mutex
 	byRealm map[string]*count
+	inHand  map[string]int // jobs being done, by realm
 }
 
 type count struct {
@@ -26,7 +27,25 @@ type count struct {
 	dirty bool
 }
 
-func newTally() *tally { return &tally{byRealm: map[string]*count{}} }
+func newTally() *tally { return &tally{byRealm: map[string]*count{}, inHand: map[string]int{}} }
+
+// begin counts a job as being done.
+func (t *tally) begin(realm string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.inHand[realm]++
+}
+
+// done counts a job as done, and reports whether it was the last of its realm.
+func (t *tally) done(realm string) (last bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.inHand[realm]--; t.inHand[realm] > 0 {
+		return false
+	}
+	delete(t.inHand, realm)
+	return true
+}
 
 func (t *tally) add(job index.Job, got result, verdict index.Verdict) {
 	if job.Seeds() {
@@ -82,11 +101,11 @@ func (w *Worker) tell(ctx context.Context) {
 	}
 }
 
-// flush stores the progress, if there was any, also when ctx has ended.
+// flush stores the progress, if there was any.
 func (w *Worker) flush(ctx context.Context) {
 	w.tally.telling.Lock()
 	defer w.tally.telling.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	for realm, c := range w.tally.take() {
 		if err := w.o.Store.PutProgress(ctx, realm, c.run, w.o.Name, c.done); err != nil {

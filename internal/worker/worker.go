@@ -127,7 +127,6 @@ type Worker struct {
 	jobs    chan *ledger.QueuedJob
 	renders chan struct{} // holds an element for each page being rendered
 	alone   sync.RWMutex  // held for reading by each page being rendered, for writing by one that must be alone
-	inHand  atomic.Int32  // jobs being done
 	sites   *sites
 	tally   *tally
 	metrics *metrics
@@ -164,7 +163,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		owned.Go(func() { w.lane(ctx) })
 	}
 	owned.Wait()
-	w.flush(ctx)
+	w.flush(context.WithoutCancel(ctx))
 	return nil
 }
 
