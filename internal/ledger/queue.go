@@ -150,8 +150,8 @@ func (l *Ledger) publish(ctx context.Context, jobs []index.Job) (queued int, err
 		if err == nil {
 			return len(jobs), nil
 		}
-		if ctx.Err() != nil {
-			return 0, err
+		if _, refused := errors.AsType[*jetstream.APIError](err); !refused {
+			return 0, err // it may be taken yet, and what is said of its jobs now may not last
 		}
 		l.log.Debug("jobs are queued one by one", "jobs", len(jobs), "err", err)
 	}

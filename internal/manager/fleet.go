@@ -23,9 +23,9 @@ type fleet struct {
 
 	mu      sync.Mutex
 	servers map[string]*server
-	// tombs are when servers were unregistered here: what the store still says
+	// tombs are of servers that were unregistered here: what the store still says
 	// of them from before is not news.
-	tombs   map[string]time.Time
+	tombs   map[string]tomb
 	table   *routing.Table
 	rollout rollout.Rollout
 	plan    rollout.Plan
@@ -67,7 +67,7 @@ func newFleet(multiplex int, timeout time.Duration) *fleet {
 	return &fleet{
 		timeout: timeout,
 		servers: map[string]*server{},
-		tombs:   map[string]time.Time{},
+		tombs:   map[string]tomb{},
 		table:   routing.NewTable(multiplex),
 		changed: make(chan struct{}),
 		dirty:   map[string]struct{}{},
@@ -149,6 +149,9 @@ func (f *fleet) uncheckedCanary() (r words.Release, server string) {
 func (f *fleet) heard(now time.Time, h wire.Heartbeat) (joined, skewed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.tombs[h.URL].late(h) {
+		return false, false
+	}
 	var before wire.Heartbeat
 	if s := f.servers[h.URL]; s != nil && s.heartbeat.Instance == h.Instance {
 		before = s.heartbeat
@@ -166,7 +169,7 @@ func (f *fleet) heardElsewhere(now time.Time, r ledger.Server) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	url := r.Heartbeat.URL
-	if s := f.servers[url]; s != nil && !r.LastSeenAt.After(s.lastSeenAt) || !r.LastSeenAt.After(f.tombs[url]) || now.Sub(r.LastSeenAt) > f.timeout {
+	if s := f.servers[url]; s != nil && !r.LastSeenAt.After(s.lastSeenAt) || !r.LastSeenAt.After(f.tombs[url].at) || now.Sub(r.LastSeenAt) > f.timeout {
 		return
 	}
 	seen := r.LastSeenAt
@@ -230,13 +233,27 @@ func (f *fleet) markDirty(url string) {
 func (f *fleet) forget(now time.Time, url string) (known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.servers[url] == nil {
+	s := f.servers[url]
+	if s == nil {
 		return false
 	}
-	f.tombs[url] = now
+	f.tombs[url] = tomb{now, s.heartbeat.Instance, s.draining}
 	f.remove(now, url)
 	f.markDirty(url)
 	return true
+}
+
+// tomb is what is known of a server that was unregistered.
+type tomb struct {
+	at       time.Time
+	instance string // "" if it told none
+	draining bool
+}
+
+// late reports whether a heartbeat was on its way when its process ended: one
+// that drains does not come back.
+func (t tomb) late(h wire.Heartbeat) bool {
+	return t.instance != "" && t.instance == h.Instance && (t.draining || h.Draining())
 }
 
 // goneElsewhere is forget as another manager did it. Our own deletion comes
@@ -245,7 +262,7 @@ func (f *fleet) goneElsewhere(now time.Time, url string) (known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.servers[url]
-	if s == nil || !f.tombs[url].IsZero() && s.registeredAt.After(f.tombs[url]) {
+	if s == nil || !f.tombs[url].at.IsZero() && s.registeredAt.After(f.tombs[url].at) {
 		return false
 	}
 	f.remove(now, url)
@@ -277,7 +294,7 @@ func (f *fleet) sweep(now time.Time) (left []string) {
 	for _, url := range left {
 		f.remove(now, url)
 	}
-	maps.DeleteFunc(f.tombs, func(_ string, at time.Time) bool { return now.Sub(at) > f.timeout })
+	maps.DeleteFunc(f.tombs, func(_ string, t tomb) bool { return now.Sub(t.at) > f.timeout })
 	slices.Sort(left)
 	return left
 }

@@ -53,6 +53,35 @@ func TestHeartbeatRules(t *testing.T) {
 	}
 }
 
+// A heartbeat can be on its way when its process ends, and be heard after the
+// word that it left.
+func TestW21_AServerThatLeftIsNotBroughtBackByALateHeartbeat(t *testing.T) {
+	r := start(t)
+	leave := func() { r.do("DELETE", "/prerender-servers?url=http://s", "") }
+	registered := func() bool { return r.fleet.presence() != nobody }
+	drains, works := map[string]any{"status": "draining", "instance": "one"}, map[string]any{"instance": "one"}
+	r.beat("http://s", drains)
+	leave()
+	for name, late := range map[string]map[string]any{"draining": drains, "from before": works} {
+		if r.beat("http://s", late); registered() {
+			t.Errorf("%s: it is back", name)
+		}
+	}
+	r.beat("http://s", map[string]any{"instance": "two"})
+	if !registered() {
+		t.Error("the next process is refused")
+	}
+	leave() // by an operator: this one does not drain
+	r.beat("http://s", map[string]any{"status": "draining", "instance": "two"})
+	if registered() {
+		t.Error("it is back, draining")
+	}
+	r.beat("http://s", map[string]any{"instance": "two"})
+	if !registered() {
+		t.Error("a process that lives and works is refused")
+	}
+}
+
 func TestAssignmentsOverHTTP(t *testing.T) {
 	s := newFake(t, status(201))
 	r := start(t)
