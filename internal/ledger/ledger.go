@@ -68,7 +68,6 @@ type Ledger struct {
 	releases, reporters, servers, claims, permits, snapshots *bucket
 	modules, invalidations, runs, failures, progress         *bucket
 	queue                                                    queue
-	purges                                                   readPurges
 
 	codec
 }

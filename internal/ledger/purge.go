@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -73,54 +71,11 @@ func (l *Ledger) PurgeSnapshots(ctx context.Context, realm string, s Selection) 
 	return urls, snapshots, err
 }
 
-// lately is how long what was read of a realm's purges may be used again.
-const lately = time.Second
-
-// readPurges is what was read last of each realm's purges.
-type readPurges struct {
-	mu      sync.Mutex
-	byRealm map[string]readNumber
-}
-
-type readNumber struct {
-	number uint64
-	at     time.Time
-}
-
-// maxReadPurges bounds the realms of which this is remembered.
-const maxReadPurges = 10_000
-
 // Purges numbers the purges of a realm's pages: it is another number once one
 // has begun.
 func (l *Ledger) Purges(ctx context.Context, realm string) (uint64, error) {
-	asked := time.Now()
 	revision, _, err := l.get(ctx, "read purges", l.invalidations, Invalidation{Realm: realm}.key(), &Invalidation{})
-	if err != nil {
-		return 0, err
-	}
-	p := &l.purges
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.byRealm == nil || len(p.byRealm) >= maxReadPurges {
-		p.byRealm = map[string]readNumber{}
-	}
-	if asked.After(p.byRealm[realm].at) {
-		p.byRealm[realm] = readNumber{revision, asked}
-	}
-	return revision, nil
-}
-
-// PurgesLately is what [Ledger.Purges] was at some time in the last second, for
-// who stores many pages: to [Ledger.PutUnpurged] a purge since then has begun
-// during the render, and the next call knows of it.
-func (l *Ledger) PurgesLately(ctx context.Context, realm string) (uint64, error) {
-	l.purges.mu.Lock()
-	read, known := l.purges.byRealm[realm]
-	l.purges.mu.Unlock()
-	if known && time.Since(read.at) < lately {
-		return read.number, nil
-	}
-	return l.Purges(ctx, realm)
+	return revision, err
 }
 
 // PutUnpurged is [Ledger.PutSnapshot] for a snapshot whose render began when

@@ -119,34 +119,6 @@ func TestF09_NoRealmServerKeepsWhatWasPurged(t *testing.T) {
 	}
 }
 
-// What a worker knows of purges may be a second old: that costs a render, and
-// stores nothing.
-func TestF09_APurgeThatWasNotHeardOfYetBeganDuringTheRender(t *testing.T) {
-	b := store(t, bus.Options{DataDir: t.TempDir()})
-	l, other := open(t, b, Options{}), open(t, b, Options{})
-	page := words.Snapshot{Realm: "http://r", Token: "t", URL: "http://r/a", HTML: "new"}
-	known := func() uint64 {
-		t.Helper()
-		number, err := l.PurgesLately(t.Context(), page.Realm)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return number
-	}
-	before := known()
-	if _, _, err := other.PurgeSnapshots(t.Context(), page.Realm, Selection{All: true}); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.PutUnpurged(t.Context(), page, before); !errors.Is(err, ErrPurged) {
-		t.Fatalf("with what was known before: %v", err)
-	}
-	if now := known(); now == before {
-		t.Errorf("it is still %d", now)
-	} else if err := l.PutUnpurged(t.Context(), page, now); err != nil {
-		t.Error(err)
-	}
-}
-
 // A realm of thousands of pages takes longer to read than one call may.
 func TestAScanIsBoundedByItsSilence(t *testing.T) {
 	l := open(t, store(t, bus.Options{DataDir: t.TempDir()}), Options{CallTimeout: 500 * time.Millisecond})

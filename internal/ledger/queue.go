@@ -26,9 +26,9 @@ const (
 	// maxHeld is how many jobs of a class may be out or waiting to be tried again:
 	// any number, for those of a realm that is down would keep all others waiting.
 	maxHeld = -1
-	// publishBatch bounds how many jobs are on their way to the store at a time: what
+	// maxBatch bounds how many jobs are on their way to the store at a time: what
 	// else is asked of the queue waits behind them. A server takes 1000 in one batch.
-	publishBatch = 500
+	maxBatch = 500
 	// fewJobs are published one by one: a batch costs the server files of its own.
 	fewJobs = 10
 )
@@ -115,7 +115,7 @@ func (l *Ledger) onQueue(ctx context.Context, op string, f func(context.Context)
 // an error some of them may be in the queue; queueing them again does no harm.
 func (l *Ledger) QueueJobs(ctx context.Context, jobs ...index.Job) (queued int, err error) {
 	for len(jobs) > 0 {
-		batch := jobs[:min(publishBatch, len(jobs))]
+		batch := jobs[:min(maxBatch, len(jobs))]
 		jobs = jobs[len(batch):]
 		err := l.onQueue(ctx, "queue jobs", func(ctx context.Context) error {
 			n, err := l.publish(ctx, batch)

@@ -81,7 +81,7 @@ func TestManyJobsAreQueuedOnceEach(t *testing.T) {
 				}
 			}
 			var jobs []index.Job
-			for i := range 2*publishBatch + 2*fewJobs {
+			for i := range 2*maxBatch + 2*fewJobs {
 				jobs = append(jobs, jobOf(fmt.Sprint("/", i)))
 			}
 			some := jobs[:len(jobs)-fewJobs]

@@ -118,7 +118,7 @@ func (w *Worker) page(ctx context.Context, job *ledger.QueuedJob) result {
 // anew renders a page and stores it.
 func (w *Worker) anew(ctx context.Context, q *ledger.QueuedJob, site *site) result {
 	job := q.Job
-	before, err := w.o.Store.PurgesLately(ctx, job.Realm)
+	before, err := w.o.Store.Purges(ctx, job.Realm)
 	if err != nil {
 		return refused(oneLine("%v", err))
 	}

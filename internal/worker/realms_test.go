@@ -53,13 +53,20 @@ func TestARealmThatIsDoneIsToldWhileAnotherIsIndexed(t *testing.T) {
 	r := newRig(t)
 	r.inner = []string{r.realm.URL + "/shop"}
 	r.files["/sitemap.xml"] = sitemapOf(r.realm.URL, "/a", "/b", "/")
-	done := make(chan struct{})
+	begun, done := make(chan struct{}), make(chan struct{})
 	r.arrive = func(ctx context.Context, path string) {
-		if path == "/shop/" {
-			select {
-			case <-done:
-			case <-ctx.Done():
-			}
+		awaited := begun
+		switch path {
+		case "/shop/":
+			close(begun)
+			awaited = done
+		case "/a": // it ends while the other realm's is rendered
+		default:
+			return
+		}
+		select {
+		case <-awaited:
+		case <-ctx.Done():
 		}
 	}
 	r.start(nil)
