@@ -170,6 +170,12 @@ func (c *renderCommand) via(ctx context.Context, o words.RenderOptions) (rendere
 		capture := words.Capture{Status: shot.Status, Error: shot.Error}
 		return rendered{visit: wire.VisitResult{Capture: capture, Meta: shot.Meta}, data: shot.Base64}, c.explain(err)
 	}
+	switch c.Format {
+	case "html":
+		visit.Fields = wire.Fields{wire.FieldHTML}
+	case "text":
+		visit.Fields = wire.Fields{wire.FieldBody}
+	}
 	answer, err := m.Visit(ctx, visit, call)
 	return rendered{visit: answer.Result, meta: &answer.Meta}, c.explain(err)
 }

@@ -25,6 +25,7 @@ type ask struct {
 	kind    task
 	task    page.Task
 	subject string // what it is named by: the URL, or the command
+	fields  wire.Fields
 	budget  time.Duration
 	jobID   string
 }
@@ -72,6 +73,7 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask
 	a := ask{
 		kind: kind, task: page.Task{Visit: visit, Kind: kind.kind, Command: request.Command, Input: request.CommandInput},
 		subject: request.URL,
+		fields:  request.Fields,
 		budget:  min(budget, s.options.RenderTimeout),
 		jobID:   wire.JobID(r.Header.Get(wire.HeaderJobID)),
 	}

@@ -295,6 +295,34 @@ func TestW21_DrainAnnouncesRefusesFinishes(t *testing.T) {
 	}
 }
 
+// A page's document is in its answer three times over, and goes two hops: who
+// reads it once need not be sent the others.
+func TestOnlyTheFieldsThatAreReadAreSent(t *testing.T) {
+	w := newWorld(t, nil)
+	w.untilFresh(shell1)
+	w.set(func() {
+		w.render = func(_ context.Context, p *fakePage, _ words.Visit) (words.Capture, error) {
+			return words.Capture{
+				Status: words.StatusReady, HTTPStatus: 200, Token: p.token, SettledBy: words.SettledByQuiet,
+				Title: "t", HTML: "<head>h</head><body>b</body>", Head: "h", Body: "b",
+			}, nil
+		}
+	})
+	for fields, want := range map[string][3]string{
+		``:                            {"<head>h</head><body>b</body>", "h", "b"},
+		`,"fields":null`:              {"<head>h</head><body>b</body>", "h", "b"},
+		`,"fields":["html","status"]`: {"<head>h</head><body>b</body>", "", ""},
+		`,"fields":["head","body"]`:   {"", "h", "b"},
+		`,"fields":[]`:                {"", "", ""},
+	} {
+		a, err := w.post(t.Context(), fmt.Sprintf(`{"data":{"attributes":{"url":"%s/x"%s}}}`, w.realm.URL, fields), nil)
+		got := a.doc.Data.Attributes
+		if err != nil || [3]string{got.HTML, got.Head, got.Body} != want || got.Status != words.StatusReady || got.Title != "t" {
+			t.Errorf("asked with %q: %v, %.300s, want %q and the rest", fields, err, a.body, want)
+		}
+	}
+}
+
 func TestRequestsThatAreWrong(t *testing.T) {
 	w := newWorld(t, nil)
 	w.untilFresh(shell1)

@@ -256,6 +256,7 @@ func (s *Server) writeResult(w http.ResponseWriter, a ask, done attempt, began t
 		},
 		HostShell: wire.HostShellMeta{Rendered: token, Desired: status.Current, Fresh: token != "" && token == status.Current},
 	}
+	a.fields.Trim(&done.result.Capture)
 	w.Header().Set(wire.HeaderAffinity, a.task.Visit.Affinity.Key())
 	if token != "" {
 		w.Header().Set(wire.HeaderShellHash, string(token))

@@ -77,7 +77,9 @@ func (f *fleet) Visit(_ context.Context, visit wire.VisitRequest, call client.Ca
 	f.visits = append(f.visits, call)
 	render := f.visited
 	f.mu.Unlock()
-	return render(visit, call)
+	answer, err := render(visit, call)
+	visit.Fields.Trim(&answer.Result.Capture)
+	return answer, err
 }
 
 func (f *fleet) setDown(down bool) {

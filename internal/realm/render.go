@@ -87,7 +87,7 @@ func (s *site) render(ctx context.Context, url string) rendered {
 	}
 	kind := string(words.AffinityRealm)
 	answer, err := s.o.Manager.Visit(ctx,
-		wire.VisitRequest{URL: url, Realm: s.realm.URL, AffinityType: &kind, AffinityValue: &s.realm.URL},
+		wire.VisitRequest{URL: url, Realm: s.realm.URL, AffinityType: &kind, AffinityValue: &s.realm.URL, Fields: wire.Fields{wire.FieldHTML}},
 		client.Call{Pin: pin, Budget: s.o.RenderBudget, Priority: visitorPriority})
 	if err != nil {
 		// Says nothing of the page: a worker tries it again, for no visitor may come.

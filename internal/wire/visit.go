@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/rewarm/rewarm/internal/fault"
 	"github.com/rewarm/rewarm/internal/words"
@@ -30,6 +31,34 @@ type VisitRequest struct {
 	Priority      int                 `json:"priority,omitempty"`
 	BatchID       string              `json:"batchId,omitempty"`
 	RenderOptions words.RenderOptions `json:"renderOptions"`
+	// Fields says what of a visit's document is sent.
+	Fields Fields `json:"fields,omitzero"`
+}
+
+// Fields are those of a document's html, head and body that a caller reads; nil
+// is all three. Each is as large as the page, or nearly. Other names are ignored.
+type Fields []string
+
+// What Fields may name.
+const (
+	FieldHTML = "html"
+	FieldHead = "head"
+	FieldBody = "body"
+)
+
+// Trim empties what is not read.
+func (f Fields) Trim(c *words.Capture) {
+	if f == nil {
+		return
+	}
+	for _, field := range []struct {
+		name string
+		text *string
+	}{{FieldHTML, &c.HTML}, {FieldHead, &c.Head}, {FieldBody, &c.Body}} {
+		if !slices.Contains(f, field.name) {
+			*field.text = ""
+		}
+	}
 }
 
 // ParseVisitRequest reads the body of a render route.

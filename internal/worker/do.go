@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -182,7 +183,7 @@ func (w *Worker) render(ctx context.Context, job index.Job) (result, client.Visi
 	defer cancel()
 	kind := string(words.AffinityRealm)
 	answer, err := w.o.Manager.Visit(ctx,
-		wire.VisitRequest{URL: job.URL, Realm: job.Realm, AffinityType: &kind, AffinityValue: &job.Realm},
+		wire.VisitRequest{URL: job.URL, Realm: job.Realm, AffinityType: &kind, AffinityValue: &job.Realm, Fields: wire.Fields{wire.FieldHTML}},
 		client.Call{Pin: job.Token, Budget: w.o.RenderBudget, Anew: true})
 	return judge(answer, err, job.Token), answer
 }
@@ -243,17 +244,17 @@ func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) 
 }
 
 func (w *Worker) say(job *ledger.QueuedJob, got result, verdict index.Verdict, err error) {
-	log := w.log.With("realm", job.Realm, "url", job.URL, "class", job.Class.String(), "token", job.Token)
+	level, message, about := slog.LevelDebug, "page done", []any{"fresh", got.fresh, "reason", got.reason}
 	switch {
 	case err != nil:
-		log.Warn("failure not recorded", "reason", got.reason, "error", err)
+		level, message, about = slog.LevelWarn, "failure not recorded", []any{"reason", got.reason, "error", err}
 	case verdict.Dead:
-		log.Warn("page given up", "reason", got.reason, "deliveries", job.Deliveries)
+		level, message, about = slog.LevelWarn, "page given up", []any{"reason", got.reason, "deliveries", job.Deliveries}
 	case got.outcome == index.Held && got.after > 0:
-		log.Debug("page waits for its realm's turn", "after", verdict.After)
+		message, about = "page waits for its realm's turn", []any{"after", verdict.After}
 	case !verdict.Finished:
-		log.Info("page is tried again", "reason", got.reason, "after", verdict.After)
-	default:
-		log.Debug("page done", "fresh", got.fresh, "reason", got.reason)
+		level, message, about = slog.LevelInfo, "page is tried again", []any{"reason", got.reason, "after", verdict.After}
 	}
+	about = append(about, "realm", job.Realm, "url", job.URL, "class", job.Class.String(), "token", job.Token)
+	w.log.Log(context.Background(), level, message, about...)
 }

@@ -116,6 +116,7 @@ func (r *rig) serveVisit(w http.ResponseWriter, request *http.Request) {
 	}
 	w.Header().Set(wire.HeaderShellHash, string(token))
 	result := wire.VisitResult{Capture: words.Capture{Status: words.StatusReady, HTTPStatus: 200, HTML: "page of " + string(token), Token: token}}
+	doc.Data.Attributes.Fields.Trim(&result.Capture)
 	for _, link := range r.links[path] {
 		result.Links = append(result.Links, r.realm.URL+link)
 	}
