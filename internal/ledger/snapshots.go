@@ -38,7 +38,7 @@ type codec struct {
 }
 
 func newCodec() (c codec, err error) {
-	if c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)); err != nil {
+	if c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)); err != nil {
 		return c, fmt.Errorf("ledger: %w", err)
 	}
 	// The memory bound refuses a value that would unfold beyond what is stored.
