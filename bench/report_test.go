@@ -28,6 +28,10 @@ func BenchmarkFigures(b *testing.B) {
 		b.Run("realm", func(b *testing.B) { measureRealm(b, startFleet(b, rewarm, vanilla(), 1), r) })
 		b.Run("index", func(b *testing.B) { measureIndex(b, rewarm, r) })
 	}
+	// Now: the run has installed what was missing.
+	r.ask("Node", "node", "--version")
+	r.ask("nginx", "nginx", "-v")
+	r.ask("Linux", "uname", "-r")
 	text := r.markdown()
 	fmt.Print("\n", text)
 	name := filepath.Join("results", time.Now().UTC().Format(time.DateOnly)+"-"+machineKind()+".md")
@@ -54,18 +58,17 @@ type report struct {
 func newReport() *report {
 	r := &report{began: time.Now(), load: loadAverage()}
 	r.version("Go", strings.TrimPrefix(runtime.Version(), "go"))
-	for _, v := range []struct{ name, command, args string }{
-		{"rewarm", "git", "rev-parse --short HEAD"}, {"Node", "node", "--version"},
-		{"nginx", "nginx", "-v"}, {"Linux", "uname", "-r"},
-	} {
-		out, err := exec.Command(v.command, strings.Fields(v.args)...).CombinedOutput()
-		if err == nil {
-			r.version(v.name, strings.TrimPrefix(strings.TrimSpace(string(out)), "nginx version: nginx/"))
-		}
-	}
+	r.ask("rewarm", "git", "rev-parse", "--short", "HEAD")
 	r.version("prerender", prerenderVersion)
 	r.version("puppeteer-core", puppeteerVersion)
 	return r
+}
+
+// ask asks a program for a version; one that is not there has none.
+func (r *report) ask(name, command string, args ...string) {
+	if out, err := exec.Command(command, args...).CombinedOutput(); err == nil {
+		r.version(name, strings.TrimPrefix(strings.TrimSpace(string(out)), "nginx version: nginx/"))
+	}
 }
 
 func (r *report) version(name, version string) { r.versions = append(r.versions, name+" "+version) }
