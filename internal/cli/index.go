@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
@@ -28,16 +30,39 @@ type indexCommand struct {
 func (indexCommand) Help() string {
 	return `A deploy indexes every realm by itself; this is for the days when the content has changed and the application has not.
 
-  rewarm index --realm-url http://127.0.0.1:4201 --wait            all pages, with a progress bar
-  rewarm index --realm-url http://127.0.0.1:4201 http://127.0.0.1:4201/products
-  rewarm index status --realm-url http://127.0.0.1:4201
-  rewarm index purge --realm-url http://127.0.0.1:4201 --prefix http://127.0.0.1:4201/products --dry-run`
+  rewarm index --wait                                         all pages, with a progress bar
+  rewarm index http://127.0.0.1:4201/products                 one page
+  rewarm index status --realm-url http://127.0.0.1:4201       of one realm among several
+  rewarm index purge --prefix http://127.0.0.1:4201/products --dry-run`
 }
 
 // realmFlags say which realm a command is about.
 type realmFlags struct {
-	RealmURL string `name:"realm-url" required:"" help:"Base URL of the realm." placeholder:"URL"`
+	RealmURL string `name:"realm-url" help:"Base URL of the realm; default: the only one that the fleet has." placeholder:"URL"`
 	managerFlags
+}
+
+// realm is the one that was named, or that the fleet has if it is the only one.
+func (f *realmFlags) realm(ctx context.Context, manager *client.Manager) (string, error) {
+	if f.RealmURL != "" {
+		return f.RealmURL, nil
+	}
+	releases, err := manager.Releases(ctx)
+	if err != nil {
+		return "", err
+	}
+	var all []string
+	for _, reporter := range releases.Reporters {
+		all = append(all, reporter.Realms...)
+	}
+	slices.Sort(all)
+	switch all = slices.Compact(all); len(all) {
+	case 0:
+		return "", fault.New(fault.NotFound, "no realm server has reported its realms; \"rewarm release list\" shows who reports")
+	case 1:
+		return all[0], nil
+	}
+	return "", fault.New(fault.Usage, "the fleet has %d realms; name one with --realm-url: %s", len(all), strings.Join(all, ", "))
 }
 
 type indexQueue struct {
@@ -49,7 +74,11 @@ type indexQueue struct {
 
 func (c *indexQueue) Run(r *run) error {
 	manager := c.client()
-	status, err := manager.Index(r.ctx, wire.IndexRequest{Realm: c.RealmURL, URLs: c.URLs})
+	realm, err := c.realm(r.ctx, manager)
+	if err != nil {
+		return err
+	}
+	status, err := manager.Index(r.ctx, wire.IndexRequest{Realm: realm, URLs: c.URLs})
 	if err != nil {
 		return err
 	}
@@ -123,7 +152,7 @@ func (c *indexQueue) follow(ctx context.Context, manager *client.Manager, status
 			return status, ctx.Err()
 		case <-time.After(pollEvery + time.Duration(min(status.Pending, maxPaced))*pollPerJob):
 		}
-		if next, err := manager.IndexStatus(ctx, c.RealmURL); err == nil {
+		if next, err := manager.IndexStatus(ctx, status.Realm); err == nil {
 			status = next
 		} else if ctx.Err() == nil {
 			fmt.Fprintln(bars, "manager:", err)
@@ -141,7 +170,12 @@ const (
 type indexStatus struct{ realmFlags }
 
 func (c *indexStatus) Run(r *run) error {
-	status, err := c.client().IndexStatus(r.ctx, c.RealmURL)
+	manager := c.client()
+	realm, err := c.realm(r.ctx, manager)
+	if err != nil {
+		return err
+	}
+	status, err := manager.IndexStatus(r.ctx, realm)
 	if err != nil {
 		return err
 	}
@@ -174,7 +208,12 @@ type indexPurge struct {
 }
 
 func (c *indexPurge) Run(r *run) error {
-	query := url.Values{"realm": {c.RealmURL}}
+	manager := c.client()
+	realm, err := c.realm(r.ctx, manager)
+	if err != nil {
+		return err
+	}
+	query := url.Values{"realm": {realm}}
 	switch {
 	case c.URL != "":
 		query.Set("url", c.URL)
@@ -188,7 +227,7 @@ func (c *indexPurge) Run(r *run) error {
 		query.Set("dryRun", "true")
 		verb = "would be removed"
 	}
-	purged, err := c.client().Purge(r.ctx, query)
+	purged, err := manager.Purge(r.ctx, query)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (workerCommand) Help() string {
 	return `Renders pages before anybody asks for them. When a deploy has reached the first prerender server, each realm's pages are looked up (the named routes, its sitemap.xml and those in its robots.txt, then the links of every page rendered) and rendered on the new release.
 
 Any number of workers share the queue, which is in the fleet's store: one that is killed loses no page. See how far it is:
-  rewarm index --realm-url http://127.0.0.1:4201 --wait`
+  rewarm index --wait`
 }
 
 func (c *workerCommand) Run(r *run) error {
