@@ -236,3 +236,23 @@ func TestRenderScreenshotViaAManager(t *testing.T) {
 		t.Errorf("asked %s", got)
 	}
 }
+
+// A page may be megabytes: what is printed is what is sent.
+func TestRenderViaAManagerAsksForWhatItPrints(t *testing.T) {
+	for format, fields := range map[string]string{"html": `"fields":["html"]`, "text": `"fields":["body"]`, "json": ""} {
+		asked := make(chan string, 1)
+		manager := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			asked <- string(body)
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `{"data":{"attributes":{"status":"ready"}}}`)
+		}))
+		if code, _, said := runRender(t, "http://host.example/a", "--via", manager.URL, "--format", format); code != 0 {
+			t.Errorf("%s: exit %d, %s", format, code, said)
+		}
+		if got := <-asked; fields == "" && strings.Contains(got, "fields") || !strings.Contains(got, fields) {
+			t.Errorf("%s: asked %s, want %s", format, got, fields)
+		}
+		manager.Close()
+	}
+}

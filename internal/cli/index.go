@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -38,12 +39,13 @@ func (indexCommand) Help() string {
 
 // realmFlags say which realm a command is about.
 type realmFlags struct {
-	RealmURL string `name:"realm-url" help:"Base URL of the realm; default: the only one that the fleet has." placeholder:"URL"`
+	RealmURL string `name:"realm-url" help:"Base URL of the realm; default: that of the pages named, or the only one that the fleet has." placeholder:"URL"`
 	managerFlags
 }
 
-// realm is the one that was named, or that the fleet has if it is the only one.
-func (f *realmFlags) realm(ctx context.Context, manager *client.Manager) (string, error) {
+// realm is the one that was named, or that has the page, or else the only one of
+// the fleet. No page is "".
+func (f *realmFlags) realm(ctx context.Context, manager *client.Manager, page string) (string, error) {
 	if f.RealmURL != "" {
 		return f.RealmURL, nil
 	}
@@ -56,7 +58,11 @@ func (f *realmFlags) realm(ctx context.Context, manager *client.Manager) (string
 		all = append(all, reporter.Realms...)
 	}
 	slices.Sort(all)
-	switch all = slices.Compact(all); len(all) {
+	all = slices.Compact(all)
+	if owner := index.Owner("", page, all); owner != "" {
+		return owner, nil
+	}
+	switch len(all) {
 	case 0:
 		return "", fault.New(fault.NotFound, "no realm server has reported its realms; \"rewarm release list\" shows who reports")
 	case 1:
@@ -74,7 +80,11 @@ type indexQueue struct {
 
 func (c *indexQueue) Run(r *run) error {
 	manager := c.client()
-	realm, err := c.realm(r.ctx, manager)
+	named := ""
+	if len(c.URLs) > 0 {
+		named = c.URLs[0]
+	}
+	realm, err := c.realm(r.ctx, manager, named)
 	if err != nil {
 		return err
 	}
@@ -171,7 +181,7 @@ type indexStatus struct{ realmFlags }
 
 func (c *indexStatus) Run(r *run) error {
 	manager := c.client()
-	realm, err := c.realm(r.ctx, manager)
+	realm, err := c.realm(r.ctx, manager, "")
 	if err != nil {
 		return err
 	}
@@ -208,8 +218,11 @@ type indexPurge struct {
 }
 
 func (c *indexPurge) Run(r *run) error {
+	if c.All && !c.DryRun && c.RealmURL == "" {
+		return fault.New(fault.Usage, "name the realm that is to be emptied with --realm-url, or see with --dry-run which pages it has")
+	}
 	manager := c.client()
-	realm, err := c.realm(r.ctx, manager)
+	realm, err := c.realm(r.ctx, manager, cmp.Or(c.URL, c.Prefix))
 	if err != nil {
 		return err
 	}
@@ -237,6 +250,6 @@ func (c *indexPurge) Run(r *run) error {
 	if more := purged.Pages - len(purged.URLs); more > 0 {
 		fmt.Fprintf(r.streams.Out, "... and %d more\n", more)
 	}
-	fmt.Fprintf(r.streams.Out, "%d pages %s (%d snapshots of all releases)\n", purged.Pages, verb, purged.Snapshots)
+	fmt.Fprintf(r.streams.Out, "%d pages of %s %s (%d snapshots of all releases)\n", purged.Pages, purged.Realm, verb, purged.Snapshots)
 	return nil
 }

@@ -348,6 +348,26 @@ func TestASnapshotThatIsNotWhatItsKeySaysIsAbsent(t *testing.T) {
 	}
 }
 
+// What the level that nearly all are compressed at leaves too large is stored all
+// the same if the usual one does better.
+func TestAPageThatNeedsBetterCompressionIsStored(t *testing.T) {
+	l := fresh(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	text := []byte{}
+	for len(l.encoder.EncodeAll(text, nil)) <= MaxSnapshotStored {
+		for range 5000 {
+			text = fmt.Appendf(text, "<li>%s</li>", strings.Repeat(fmt.Sprint("word", random.IntN(3000), " "), 1+random.IntN(3)))
+		}
+	}
+	page := snapshot("http://realm.test", "t", "http://realm.test/", string(text))
+	if err := l.PutSnapshot(t.Context(), page); err != nil {
+		t.Fatalf("%d bytes, %d at the fastest level: %v", len(text), len(l.encoder.EncodeAll(text, nil)), err)
+	}
+	if got, found, err := l.Snapshot(t.Context(), page.Realm, page.Token, page.URL); err != nil || !found || got.HTML != page.HTML {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
 func TestSnapshotBounds(t *testing.T) {
 	l := fresh(t)
 	const realm, url = "http://realm.test", "http://realm.test/"

@@ -51,11 +51,7 @@ func (c codec) encodeModule(m words.Module) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	value = c.encoder.EncodeAll(m.Result, append(value, '\n'))
-	if len(value) > MaxSnapshotStored {
-		return nil, fmt.Errorf("%w: %d bytes compressed, at most %d", ErrTooLarge, len(value), MaxSnapshotStored)
-	}
-	return value, nil
+	return c.compress(value, m.Result)
 }
 
 // Module reads what is stored under exactly (realm, token, url), and its

@@ -34,20 +34,32 @@ type meta struct {
 // codec is how snapshots are stored.
 type codec struct {
 	encoder *zstd.Encoder
+	smaller *zstd.Encoder // for what encoder leaves too large
 	decoder *zstd.Decoder
 }
 
 func newCodec() (c codec, err error) {
-	// The fastest level is 6 % larger, and its tables leave the processor's cache
-	// to Chrome: the next one's are over a megabyte (decision 23).
-	if c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)); err != nil {
-		return c, fmt.Errorf("ledger: %w", err)
+	// The fastest level is some 6 % larger, and its tables leave the processor's
+	// cache to Chrome: the next one's are over a megabyte (decision 24).
+	if c.encoder, err = newEncoder(zstd.SpeedFastest); err != nil {
+		return c, err
+	}
+	if c.smaller, err = newEncoder(zstd.SpeedDefault); err != nil {
+		return c, err
 	}
 	// The memory bound refuses a value that would unfold beyond what is stored.
 	if c.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(MaxSnapshotRaw)); err != nil {
 		return c, fmt.Errorf("ledger: %w", err)
 	}
 	return c, nil
+}
+
+func newEncoder(level zstd.EncoderLevel) (*zstd.Encoder, error) {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level))
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return encoder, nil
 }
 
 // PutSnapshot stores s under (realm, token, URL). A snapshot without a token is
@@ -79,11 +91,18 @@ func (c codec) encode(s words.Snapshot) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	value = c.encoder.EncodeAll([]byte(s.HTML), append(value, '\n'))
-	if len(value) > MaxSnapshotStored {
-		return nil, fmt.Errorf("%w: %d bytes compressed, at most %d", ErrTooLarge, len(value), MaxSnapshotStored)
+	return c.compress(value, []byte(s.HTML))
+}
+
+// compress is a value's first line with raw in zstd behind it.
+func (c codec) compress(line, raw []byte) (value []byte, err error) {
+	for _, encoder := range []*zstd.Encoder{c.encoder, c.smaller} {
+		value = encoder.EncodeAll(raw, append(slices.Clip(line), '\n'))
+		if len(value) <= MaxSnapshotStored {
+			return value, nil
+		}
 	}
-	return value, nil
+	return nil, fmt.Errorf("%w: %d bytes compressed, at most %d", ErrTooLarge, len(value), MaxSnapshotStored)
 }
 
 // Snapshot reads what is stored under exactly (realm, token, url). A value that

@@ -373,7 +373,7 @@ func TestOneFlightForIdenticalVisits(t *testing.T) {
 	if s.calls() != 1 {
 		t.Errorf("%d renders", s.calls())
 	}
-	for _, other := range []string{visitBody("auth", "me"), visitBody("affinityValue", "x"), visitBody("renderOptions", map[string]any{"mode": "isolated"})} {
+	for _, other := range []string{visitBody("auth", "me"), visitBody("affinityValue", "x"), visitBody("fields", []string{"html"}), visitBody("renderOptions", map[string]any{"mode": "isolated"})} {
 		before := s.calls()
 		if got := r.do("POST", "/prerender-visit", other); got.status != 201 || s.calls() != before+1 {
 			t.Errorf("%s was not rendered for itself", other)

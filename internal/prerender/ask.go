@@ -58,6 +58,9 @@ func (s *Server) readAsk(w http.ResponseWriter, r *http.Request, kind task) (ask
 	if err := wire.CheckOptions(request.RenderOptions); err != nil {
 		return ask{}, err
 	}
+	if err := request.Fields.Check(); err != nil {
+		return ask{}, err
+	}
 	priority := request.Priority
 	if n, ok := wire.Priority(r.Header.Get(wire.HeaderJobPriority)); ok {
 		priority = n

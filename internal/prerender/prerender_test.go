@@ -295,8 +295,8 @@ func TestW21_DrainAnnouncesRefusesFinishes(t *testing.T) {
 	}
 }
 
-// A page's document is in its answer three times over, and goes two hops: who
-// reads it once need not be sent the others.
+// A page's document is in its answer twice over, and goes two hops: who reads it
+// once need not be sent the other.
 func TestOnlyTheFieldsThatAreReadAreSent(t *testing.T) {
 	w := newWorld(t, nil)
 	w.untilFresh(shell1)
@@ -343,6 +343,7 @@ func TestRequestsThatAreWrong(t *testing.T) {
 		"unknown affinity":   {fmt.Sprintf(`{"data":{"attributes":{"url":"%s/","affinityType":"x","affinityValue":"y"}}}`, w.realm.URL), 400, "affinityType"},
 		"empty affinity":     {fmt.Sprintf(`{"data":{"attributes":{"url":"%s/","affinityType":"user","affinityValue":""}}}`, w.realm.URL), 400, "affinityValue"},
 		"unknown mode":       {fmt.Sprintf(`{"data":{"attributes":{"url":"%s/","renderOptions":{"mode":"x"}}}}`, w.realm.URL), 400, "mode must be"},
+		"misspelled field":   {fmt.Sprintf(`{"data":{"attributes":{"url":"%s/","fields":["HTML"]}}}`, w.realm.URL), 400, "none of html, head and body"},
 		"larger than 8 MiB":  {strings.Repeat(" ", 9<<20), 413, "Body larger"},
 		"a prefix, no realm": {fmt.Sprintf(`{"data":{"attributes":{"url":"%s0/"}}}`, w.realm.URL), 403, "no realm"},
 	} {

@@ -3,11 +3,13 @@ package realm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,9 +79,10 @@ func (f *fleet) Visit(_ context.Context, visit wire.VisitRequest, call client.Ca
 	f.visits = append(f.visits, call)
 	render := f.visited
 	f.mu.Unlock()
-	answer, err := render(visit, call)
-	visit.Fields.Trim(&answer.Result.Capture)
-	return answer, err
+	if !slices.Equal(visit.Fields, wire.Fields{wire.FieldHTML}) {
+		return client.VisitAnswer{}, fmt.Errorf("%s is asked for with fields %q", visit.URL, visit.Fields)
+	}
+	return render(visit, call)
 }
 
 func (f *fleet) setDown(down bool) {

@@ -230,7 +230,7 @@ func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) 
 		return index.Verdict{} // another worker may have it at once
 	}
 	w.metrics.tried(job.Job, got, verdict)
-	w.say(job, got, verdict, err)
+	w.say(ctx, job, got, verdict, err)
 	if !verdict.Finished {
 		return verdict
 	}
@@ -243,7 +243,8 @@ func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) 
 	return verdict
 }
 
-func (w *Worker) say(job *ledger.QueuedJob, got result, verdict index.Verdict, err error) {
+// say logs a try. Nearly all are told at the debug level, which costs nothing.
+func (w *Worker) say(ctx context.Context, job *ledger.QueuedJob, got result, verdict index.Verdict, err error) {
 	level, message, about := slog.LevelDebug, "page done", []any{"fresh", got.fresh, "reason", got.reason}
 	switch {
 	case err != nil:
@@ -256,5 +257,5 @@ func (w *Worker) say(job *ledger.QueuedJob, got result, verdict index.Verdict, e
 		level, message, about = slog.LevelInfo, "page is tried again", []any{"reason", got.reason, "after", verdict.After}
 	}
 	about = append(about, "realm", job.Realm, "url", job.URL, "class", job.Class.String(), "token", job.Token)
-	w.log.Log(context.Background(), level, message, about...)
+	w.log.Log(ctx, level, message, about...)
 }
