@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"text/tabwriter"
@@ -43,32 +42,28 @@ type realmFlags struct {
 	managerFlags
 }
 
-// realm is the one that was named, or that has the page, or else the only one of
-// the fleet. No page is "".
-func (f *realmFlags) realm(ctx context.Context, manager *client.Manager, page string) (string, error) {
+// ask is the manager and the realm to ask it about: the one that was named, or
+// that has the page ("" for none), or else the only one of the fleet.
+func (f *realmFlags) ask(ctx context.Context, page string) (manager *client.Manager, realm string, err error) {
+	manager = f.client()
 	if f.RealmURL != "" {
-		return f.RealmURL, nil
+		return manager, f.RealmURL, nil
 	}
 	releases, err := manager.Releases(ctx)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	var all []string
-	for _, reporter := range releases.Reporters {
-		all = append(all, reporter.Realms...)
-	}
-	slices.Sort(all)
-	all = slices.Compact(all)
+	all := releases.Realms()
 	if owner := index.Owner("", page, all); owner != "" {
-		return owner, nil
+		return manager, owner, nil
 	}
 	switch len(all) {
 	case 0:
-		return "", fault.New(fault.NotFound, "no realm server has reported its realms; \"rewarm release list\" shows who reports")
+		return nil, "", fault.New(fault.NotFound, "no realm server has reported its realms; \"rewarm release list\" shows who reports")
 	case 1:
-		return all[0], nil
+		return manager, all[0], nil
 	}
-	return "", fault.New(fault.Usage, "the fleet has %d realms; name one with --realm-url: %s", len(all), strings.Join(all, ", "))
+	return nil, "", fault.New(fault.Usage, "the fleet has %d realms; name one with --realm-url: %s", len(all), strings.Join(all, ", "))
 }
 
 type indexQueue struct {
@@ -79,12 +74,7 @@ type indexQueue struct {
 }
 
 func (c *indexQueue) Run(r *run) error {
-	manager := c.client()
-	named := ""
-	if len(c.URLs) > 0 {
-		named = c.URLs[0]
-	}
-	realm, err := c.realm(r.ctx, manager, named)
+	manager, realm, err := c.ask(r.ctx, cmp.Or(c.URLs...))
 	if err != nil {
 		return err
 	}
@@ -180,8 +170,7 @@ const (
 type indexStatus struct{ realmFlags }
 
 func (c *indexStatus) Run(r *run) error {
-	manager := c.client()
-	realm, err := c.realm(r.ctx, manager, "")
+	manager, realm, err := c.ask(r.ctx, "")
 	if err != nil {
 		return err
 	}
@@ -221,8 +210,7 @@ func (c *indexPurge) Run(r *run) error {
 	if c.All && !c.DryRun && c.RealmURL == "" {
 		return fault.New(fault.Usage, "name the realm that is to be emptied with --realm-url, or see with --dry-run which pages it has")
 	}
-	manager := c.client()
-	realm, err := c.realm(r.ctx, manager, cmp.Or(c.URL, c.Prefix))
+	manager, realm, err := c.ask(r.ctx, cmp.Or(c.URL, c.Prefix))
 	if err != nil {
 		return err
 	}

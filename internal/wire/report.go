@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/rewarm/rewarm/internal/fault"
@@ -96,6 +97,15 @@ type Releases struct {
 	Current   *ReleaseView   `json:"current"`
 	History   []ReleaseView  `json:"history"` // newest first
 	Reporters []ReporterView `json:"reporters"`
+}
+
+// Realms are all that are reported, on whatever release, each once, in order.
+func (r Releases) Realms() (all []string) {
+	for _, reporter := range r.Reporters {
+		all = append(all, reporter.Realms...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // ReleaseView is a release as GET /host-shell shows it.

@@ -243,7 +243,8 @@ func (w *Worker) settle(ctx context.Context, job *ledger.QueuedJob, got result) 
 	return verdict
 }
 
-// say logs a try. Nearly all are told at the debug level, which costs nothing.
+// say logs a try. What it is about is formatted only if somebody reads the
+// level: nearly all are told at the debug level.
 func (w *Worker) say(ctx context.Context, job *ledger.QueuedJob, got result, verdict index.Verdict, err error) {
 	level, message, about := slog.LevelDebug, "page done", []any{"fresh", got.fresh, "reason", got.reason}
 	switch {

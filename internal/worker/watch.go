@@ -67,10 +67,7 @@ func realmsOn(releases wire.Releases, token words.Token) (realms []string) {
 // setRealms takes in all realms that are reported, on whatever release: one that
 // is away for a moment keeps its pages.
 func (w *Worker) setRealms(releases wire.Releases) {
-	var all []string
-	for _, reporter := range releases.Reporters {
-		all = append(all, reporter.Realms...)
-	}
+	all := releases.Realms()
 	w.realms.Store(&all)
 }
 
